@@ -1,0 +1,1 @@
+"""monoscope: find the features inside a language model, and use them."""

@@ -1,0 +1,222 @@
+"""Files that appear whole or not at all, and say so when they are damaged.
+
+Everything is written aside, flushed to the disk, and renamed. Digests are SHA-256 of the file's bytes.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from monoscope.core.errors import ArtifactNotFound, Busy, Damaged, DiskFull, RequestDiffers
+
+_CHUNK = 1 << 20
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, paths and tuples as what JSON knows."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, (str, int, float, bool)) or value is None:
+        return value
+    return str(value)
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON."""
+    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    state = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(_CHUNK):
+            state.update(piece)
+    return state.hexdigest()
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write to the path that is handed out; on leaving without an error it takes the place of `path`, flushed.
+
+    Raises
+        DiskFull  the disk had no room; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    aside = Path(name)
+    try:
+        with saying_disk_full(path):
+            yield aside
+            aside.chmod(0o644)
+            _flush(aside)
+            aside.replace(path)
+            _flush(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """Fill the folder that is handed out; on leaving without an error it takes the place of `folder`.
+
+    The old folder, if any, is moved away first and removed last.
+
+    Raises
+        DiskFull  the disk had no room; nothing is left behind.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    aside.chmod(0o755)
+    try:
+        with saying_disk_full(folder):
+            yield aside
+            for path in aside.rglob("*"):
+                _flush(path)
+            _flush(aside)
+            old = folder.with_name(f".{folder.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            if folder.exists():
+                folder.rename(old)
+            aside.rename(folder)
+            _flush(folder.parent)
+            shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def saying_disk_full(path: Path) -> Iterator[None]:
+    """Turn "no space left" of any library into one clear refusal."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_disk_full(error):
+            raise
+        raise DiskFull(_disk_full_sentence(path)) from error
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    text = str(error).lower()
+    return "no space left" in text or "os error 28" in text
+
+
+def _disk_full_sentence(path: Path) -> str:
+    try:
+        free = f"{shutil.disk_usage(path.parent).free:,} bytes are free"
+    except OSError:
+        free = "its free space is unknown"
+    return f"The disk is full while writing {path} ({free}); make room and run the command again, it continues."
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as readable JSON, whole or not at all."""
+    with replacing(path) as aside:
+        aside.write_text(json.dumps(plain(value), indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises
+        ArtifactNotFound  there is no such file.
+        Damaged           it is not a JSON object.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ArtifactNotFound(f"There is no file {path}.") from error
+    except (ValueError, OSError, RecursionError) as error:
+        raise Damaged(f"{path} is not readable JSON ({error}); restore it or make it again.") from error
+    if not isinstance(value, dict):
+        raise Damaged(f"{path} holds no JSON object; restore it or make it again.")
+    return value
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors as safetensors, whole or not at all."""
+    with replacing(path) as aside:
+        contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+        safetensors.torch.save_file(contiguous, str(aside), metadata=dict(metadata or {}))
+
+
+def read_tensors(path: Path, digest: str | None = None) -> dict[str, Tensor]:
+    """Read a safetensors file, memory-mapped.
+
+    Raises
+        ArtifactNotFound  there is no such file.
+        Damaged           it is not safetensors, or not the bytes that `digest` says.
+    """
+    if not path.is_file():
+        raise ArtifactNotFound(f"There is no file {path}.")
+    if digest is not None and digest_file(path) != digest:
+        raise Damaged(f"{path} is damaged: its bytes differ from the digest in its manifest; delete it and run the command again.")
+    try:
+        return safetensors.torch.load_file(str(path))
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise Damaged(f"{path} is not a whole safetensors file ({error}); delete it and make it again.") from error
+
+
+def check_request(what: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Agree that an artefact was made from this very request.
+
+    Raises
+        RequestDiffers  naming each setting that differs.
+    """
+    found, wanted = plain(found), plain(wanted)
+    names = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+    if names:
+        told = ", ".join(f"{name} was {found.get(name)!r} and is now {wanted.get(name)!r}" for name in names)
+        raise RequestDiffers(f"{what} was made with other settings: {told}. Use another --name, or --replace to make it again.")
+
+
+@contextlib.contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """Be the only writer of a run folder. The lock goes with the process, so a killed holder leaves none.
+
+    Raises
+        Busy  another process holds it; the sentence names its host and process number.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            stream.seek(0)
+            holder = stream.read().strip() or "an unknown process"
+            raise Busy(f"{folder} is being written by {holder}; wait for it or stop it.") from error
+        stream.seek(0)
+        stream.truncate()
+        stream.write(f"process {os.getpid()} on {socket.gethostname()}")
+        stream.flush()
+        yield
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

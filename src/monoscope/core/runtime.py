@@ -1,0 +1,23 @@
+"""Device, dtype and random streams, chosen once and passed along."""
+
+import hashlib
+
+import numpy as np
+import torch
+
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16": torch.float16}
+
+
+def random_stream(seed: int, *names: str | int) -> torch.Generator:
+    """A generator that depends on `seed` and on what it is for, and on nothing else."""
+    return torch.Generator().manual_seed(_mix(seed, *names))
+
+
+def numpy_stream(seed: int, *names: str | int) -> np.random.Generator:
+    """The same for numpy."""
+    return np.random.default_rng(_mix(seed, *names))
+
+
+def _mix(seed: int, *names: str | int) -> int:
+    text = "/".join(str(part) for part in (seed, *names))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
