@@ -2,19 +2,17 @@
 
 from collections.abc import Iterator
 
-from monoscope.core.toy_text import toy_text
+from monoscope.core.toy_text import toy_texts
 from monoscope.text.corpus import Document
 
-COUNT = 4_000
+_COUNT = 20_000
 
 
 def toy_documents(seed: int = 0) -> Iterator[Document]:
-    """Four thousand short texts, each about one concept; one in eight is a talk."""
-    for number in range(COUNT):
-        made = toy_text(number, seed)
-        title, group = f"{made.concept} {number}", f"toy-{number}"
-        known = {"title": title, "source": "toy", "language": "en", "group": group, "topic": made.concept, "id": group}
-        if number // 8 % 8 == 7:
-            yield Document(messages=(("user", f"the {made.concept}"), ("assistant", made.text)), **known)
+    """Short texts in the toy model's own language, each about one or two concepts; one in eight is a talk."""
+    for number, (title, text) in enumerate(toy_texts(seed, _COUNT)):
+        known = {"title": title, "source": "toy", "language": "en", "topic": title.split()[0], "id": f"toy-{number}"}
+        if number % 8 == 7:
+            yield Document(messages=(("user", f"Write about {title}"), ("assistant", text)), **known)
         else:
-            yield Document(made.text, **known)
+            yield Document(text, **known)
