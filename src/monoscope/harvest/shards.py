@@ -181,7 +181,9 @@ def _gate(folder: Path, model: Reader, store: TokenStore, site: Site, seed: int)
     return Gate(**read_json(path))
 
 
-def _write_shard(path: Path, model: Reader, store: TokenStore, site: Site, gate: Gate, windows: Tensor, progress: Progress) -> dict[str, int]:  # noqa: E501, PLR0913
+def _write_shard(
+    path: Path, model: Reader, store: TokenStore, site: Site, gate: Gate, windows: Tensor, progress: Progress
+) -> dict[str, int]:  # noqa: E501, PLR0913
     pieces, counts = [], dict.fromkeys(_COUNTS, 0)
     for block, found in read_windows(model, store, site, gate, windows):
         pieces.append(block)
