@@ -1,0 +1,124 @@
+"""What the model loses when a reconstruction takes the activation's place."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from monoscope.core.progress import SILENT, Progress
+from monoscope.core.runtime import random_stream
+from monoscope.core.site import Site
+from monoscope.dictionary.base import Dictionary
+from monoscope.harvest.read import batches_of
+from monoscope.harvest.token_store import TokenStore
+from monoscope.model.sinks import keep_mask
+
+SPLICE_TOKENS = 16_384
+
+
+class Speaker(Protocol):
+    """What is asked of a model here."""
+
+    def logits(
+        self, ids: Int[Tensor, "windows length"], *, site: Site | None = None, change: Callable | None = None
+    ) -> Float[Tensor, "windows length vocab"]:
+        """Next-token logits, with the activations at a site changed on the way."""
+        ...
+
+
+@dataclass(frozen=True)
+class Splice:
+    """Mean next-token cross-entropies in nats over the same tokens; `kl` is of the spliced model from the clean one."""
+
+    tokens: int
+    ce_clean: float
+    ce_spliced: float
+    ce_zero: float
+    ce_mean: float
+    kl: float
+
+    @property
+    def ce_recovered(self) -> float:
+        """(ce_mean - ce_spliced) / (ce_mean - ce_clean): 1 loses nothing, 0 is as bad as the mean activation."""
+        return (self.ce_mean - self.ce_spliced) / max(self.ce_mean - self.ce_clean, 1e-12)
+
+    @property
+    def ce_recovered_zero(self) -> float:
+        """The same against activations set to zero, which flatters."""
+        return (self.ce_zero - self.ce_spliced) / max(self.ce_zero - self.ce_clean, 1e-12)
+
+
+def splice(
+    dictionary: Dictionary,
+    model: Speaker,
+    store: TokenStore,
+    *,
+    tokens: int = SPLICE_TOKENS,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> Splice:
+    """Run held-out windows four times: as they are, spliced, with zeros, with the mean activation.
+
+    Sinks and the first position are left as they are in all four. Targets are the windows' own tokens.
+    """
+    windows = _some_held(store, tokens, seed)
+    progress.start("splice", int(store.windows.length[windows].sum()), "tokens")
+    sums, count = torch.zeros(5, dtype=torch.float64), 0
+    for batch in batches_of(store, windows):
+        block = store.block(batch)
+        target = torch.arange(1, block.ids.shape[1]) < block.lengths[:, None]
+        found, many = _one_batch(dictionary, model, block.ids, block.lengths, target)
+        sums += found
+        count += many
+        progress.advance(many)
+    progress.finish()
+    return Splice(count, *(sums / max(1, count)).tolist())
+
+
+def _some_held(store: TokenStore, tokens: int, seed: int) -> Tensor:
+    held = torch.nonzero(store.windows.held).flatten()
+    held = held[torch.randperm(len(held), generator=random_stream(seed, "splice"))]
+    enough = int(torch.searchsorted(store.windows.length[held].long().cumsum(0), tokens)) + 1
+    return held[:enough]
+
+
+def _one_batch(
+    dictionary: Dictionary,
+    model: Speaker,
+    ids: Tensor,
+    lengths: Tensor,
+    target: Bool[Tensor, "windows length_minus_1"],
+) -> tuple[Tensor, int]:
+    def replaced(by: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        def change(x: Tensor) -> Tensor:
+            keep = keep_mask(x, lengths, dictionary.stats.sink_limit)
+            out = x.clone()
+            out[keep] = by(x[keep].float()).to(x.dtype)
+            return out
+
+        return change
+
+    ways: tuple[Callable[[Tensor], Tensor], ...] = (
+        lambda x: dictionary.decode(dictionary.encode(x)),
+        torch.zeros_like,
+        lambda x: dictionary.stats.mean_vector.expand_as(x),
+    )
+    following = ids[:, 1:][target]
+    clean = log_softmax(model.logits(ids)[:, :-1][target].float(), -1)
+    losses = [_loss(clean, following)]
+    divergence = torch.zeros((), dtype=torch.float64)
+    for number, way in enumerate(ways):
+        changed = model.logits(ids, site=dictionary.site, change=replaced(way))
+        found = log_softmax(changed[:, :-1][target].float(), -1)
+        losses.append(_loss(found, following))
+        if number == 0:
+            divergence = (clean.exp() * (clean - found)).sum(1).double().sum()
+    return torch.stack([*losses, divergence]), len(following)
+
+
+def _loss(log_probabilities: Tensor, following: Tensor) -> Tensor:
+    return -log_probabilities.gather(1, following[:, None]).double().sum()
