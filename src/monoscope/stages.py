@@ -1,0 +1,325 @@
+"""The steps of the story over one run folder: each takes settings, leaves an artefact, and tells what it did.
+
+A finished artefact of the same request is left as it is and the step says so; a half-finished one is continued.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from monoscope.core.artifact import check_request, digest_of, holding, plain, read_json, replacing, write_json
+from monoscope.core.errors import BadRequest
+from monoscope.core.progress import SILENT, Progress
+from monoscope.core.run import Run, checked_name, name_from
+from monoscope.core.site import Site
+from monoscope.dictionary.base import Dictionary
+from monoscope.dictionary.shelf import load_dictionary, save_dictionary
+from monoscope.evaluate.fidelity import fidelity
+from monoscope.evaluate.health import health
+from monoscope.evaluate.report import report
+from monoscope.evaluate.splice import splice
+from monoscope.harvest.feed import Feed
+from monoscope.harvest.focus import answer_prompts, write_about
+from monoscope.harvest.shards import ShardStore, repair, write_shards
+from monoscope.harvest.token_store import TokenStore
+from monoscope.harvest.tokenise import write_store
+from monoscope.model.transformer import LanguageModel, load_model
+from monoscope.text.corpus import Document, Part
+from monoscope.text.sources import open_documents, parse_mix
+from monoscope.train.finish import finish
+from monoscope.train.loop import train
+from monoscope.train.recipes import Recipe
+
+HARVEST_DTYPE = "bfloat16"
+FOCUS_TEXTS = 80
+
+
+@dataclass(frozen=True)
+class TextRequest:
+    """What to read: a source string or a mix of them, how many tokens, and what the model itself adds.
+
+    Each concept of `focus` gets `focus_texts` texts written by the model; `answers` counts its answers to everyday
+    prompts. `own_share` is the share of the tokens kept for those.
+    """
+
+    text: str
+    tokens: int
+    focus: tuple[str, ...] = ()
+    focus_texts: int = FOCUS_TEXTS
+    answers: int = 0
+    own_share: float = 0.03
+    context: int = 256
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without reading.
+
+        Raises
+            BadRequest  naming the field.
+        """
+        if self.tokens < 1000:
+            raise BadRequest(f"{self.tokens} tokens are too few to learn from; ask for at least 1,000.")
+
+
+def harvest(
+    run: Run,
+    model: str | LanguageModel,
+    site: str,
+    wanted: TextRequest,
+    *,
+    name: str | None = None,
+    replacing_it: bool = False,
+    progress: Progress = SILENT,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Text through the model to shards."""
+    place, name = Site.parse(site), checked_name(name or name_from(wanted.text))
+    parse_mix(wanted.text)
+    folder = run.activations(f"{place}@{name}")
+    with holding(run.path):
+        began = time.perf_counter()
+        speaker = load_model(model, dtype=HARVEST_DTYPE) if isinstance(model, str) else model
+        speaker.check_site(place)
+        if replacing_it:
+            run.forget(folder)
+            run.forget(run.text(name))
+        store = write_text(run, speaker, wanted, name=name, progress=progress)
+        request = {
+            "model": speaker.source,
+            "model_digest": speaker.digest,
+            "site": str(place),
+            "text": name,
+            "text_digest": store.digest,
+            "dtype": str(speaker.dtype).removeprefix("torch."),
+            "seed": wanted.seed,
+        }
+        skipped = (folder / "manifest.json").is_file()
+        if skipped:
+            check_request(f"The harvest in {folder}", read_json(folder / "request.json"), request)
+            shards = ShardStore.load(folder)
+        else:
+            shards = write_shards(
+                folder,
+                speaker,
+                store,
+                place,
+                request=request,
+                seed=wanted.seed,
+                progress=stopping(progress, should_stop),
+            )
+        run.write_index()
+    manifest, seconds = shards.manifest, time.perf_counter() - began
+    return {
+        "text": name,
+        "activations": folder.name,
+        "tokens": manifest["tokens"],
+        "rows": manifest["rows"],
+        "documents": store.n_documents,
+        "shards": len(manifest["shards"]),
+        "bytes": sum(shard["bytes"] for shard in manifest["shards"]),
+        "held_tokens": shards.rows("held"),
+        "dropped_share": manifest["sinks"] / max(1, manifest["tokens"]),
+        "thinned_share": manifest["thinned"] / max(1, manifest["tokens"]),
+        "tokens_per_second": manifest["tokens"] / max(seconds, 1e-9),
+        "seconds": seconds,
+        "skipped": skipped,
+    }
+
+
+class stopping:  # noqa: N801  reads as a verb where it is used
+    """A listener that ends the work by KeyboardInterrupt when asked to; finished shards stay."""
+
+    def __init__(self, progress: Progress, should_stop: Callable[[], bool]) -> None:
+        self._progress, self._should_stop = progress, should_stop
+        self.start, self.finish = progress.start, progress.finish
+
+    def advance(self, amount: int, **facts: float) -> None:
+        """Pass on, then stop if asked."""
+        self._progress.advance(amount, **facts)
+        if self._should_stop():
+            raise KeyboardInterrupt
+
+
+def write_text(
+    run: Run, model: LanguageModel, wanted: TextRequest, *, name: str, progress: Progress = SILENT
+) -> TokenStore:
+    """The token store of a text request; what the model writes itself is kept and written once."""
+    parts = [Part(source, share, open_documents(source)) for source, share in parse_mix(wanted.text)]
+    own = _own_parts(run, model, wanted, progress)
+    if own:
+        parts = [replace(part, weight=part.weight * (1 - wanted.own_share)) for part in parts] + own
+    request = {key: value for key, value in asdict(wanted).items() if key not in ("tokens", "context", "seed")}
+    return write_store(
+        run.text(name),
+        parts,
+        model,
+        name=name,
+        tokens=wanted.tokens,
+        context=wanted.context,
+        seed=wanted.seed,
+        request=request,
+        progress=progress,
+    )
+
+
+def _own_parts(run: Run, model: LanguageModel, wanted: TextRequest, progress: Progress) -> list[Part]:
+    jobs: list[tuple[str, int, Callable[[], Iterator[Document]]]] = []
+    for concept in wanted.focus:
+        jobs.append(
+            (
+                f"focus-{name_from(concept)}",
+                wanted.focus_texts,
+                lambda concept=concept: write_about(
+                    model, concept, texts=wanted.focus_texts, seed=wanted.seed, progress=progress
+                ),
+            )
+        )
+    if wanted.answers:
+        answers = lambda: answer_prompts(model, count=wanted.answers, seed=wanted.seed, progress=progress)  # noqa: E731
+        jobs.append(("answers", wanted.answers, answers))
+    total = sum(count for _, count, _ in jobs)
+    return [
+        Part(name, wanted.own_share * count / total, _kept(run, model, name, count, wanted.seed, write))
+        for name, count, write in jobs
+    ]
+
+
+def _kept(  # noqa: PLR0913
+    run: Run, model: LanguageModel, name: str, count: int, seed: int, write: Callable[[], Iterator[Document]]
+) -> Iterator[Document]:
+    key = digest_of({"name": name, "count": count, "seed": seed, "model": model.digest})[:16]
+    path = run.written() / f"{name}-{key}.jsonl"
+    if not path.is_file():
+        documents = list(write())
+        with replacing(path) as aside:
+            aside.write_text("".join(json.dumps(plain(document), ensure_ascii=False) + "\n" for document in documents))
+    for line in path.read_text().splitlines():
+        fields = json.loads(line)
+        fields["messages"] = tuple((role, content) for role, content in fields["messages"])
+        yield Document(**fields)
+
+
+def train_dictionary(
+    run: Run,
+    recipe: Recipe,
+    *,
+    name: str | None = None,
+    activations: str | None = None,
+    replacing_it: bool = False,
+    progress: Progress = SILENT,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Shards to a dictionary, or on from where it was stopped.
+
+    Raises
+        KeyboardInterrupt  `should_stop` said so; a checkpoint was written.
+    """
+    source = run.choose_activations(activations)
+    name = checked_name(name or f"{recipe.arch}-{recipe.latents}-k{recipe.k}")
+    folder = run.dictionary(name)
+    with holding(run.path):
+        if replacing_it:
+            run.forget(folder)
+        shards = ShardStore.load(run.activations(source))
+        request = {**asdict(recipe), "activations": source, "activations_digest": shards.digest}
+        done = (folder / "monoscope.json").is_file()
+        began = time.perf_counter()
+        if done:
+            check_request(f"The dictionary in {folder}", read_json(folder / "monoscope.json")["request"], request)
+            dictionary = load_dictionary(folder)
+        else:
+            dictionary = _train(folder, name, recipe, shards, request, progress, should_stop)
+        seconds = time.perf_counter() - began
+        run.write_index()
+    found = fidelity(dictionary, shards, progress)
+    return {
+        "name": name,
+        "tokens": recipe.tokens,
+        "seconds": seconds,
+        "tokens_per_second": recipe.tokens / max(seconds, 1e-9),
+        "fvu": found.fvu,
+        "l0": found.l0,
+        "dead_fraction": health(found.fires, found.tokens).dead_fraction,
+        "skipped": done,
+    }
+
+
+def _train(  # noqa: PLR0913
+    folder: Path,
+    name: str,
+    recipe: Recipe,
+    shards: ShardStore,
+    request: dict[str, Any],
+    progress: Progress,
+    should_stop: Callable[[], bool],
+) -> Dictionary:
+    feed = Feed(shards, batch_rows=recipe.batch_rows, seed=recipe.seed)
+    found = train(feed, recipe, folder / "checkpoint", request=request, progress=progress, should_stop=should_stop)
+    if found is None:
+        raise KeyboardInterrupt
+    learner, scaling, log = found
+    with replacing(folder / "training.parquet") as aside:
+        pq.write_table(pa.Table.from_pylist(log), aside)
+    dictionary, probe = finish(learner, scaling, recipe, shards, name=name, progress=progress)
+    origin = {key: shards.manifest["request"][key] for key in ("model", "model_digest", "text", "text_digest")}
+    provenance = {
+        **origin,
+        "activations": request["activations"],
+        "context": 256,
+        "mean_square": recipe.rule().unit_decoder,
+    }
+    save_dictionary(folder, dictionary, probe=probe, request=request, provenance=provenance)
+    return dictionary
+
+
+def evaluate(
+    run: Run, *, name: str | None = None, replacing_it: bool = False, progress: Progress = SILENT, model: Any = None
+) -> dict[str, Any]:
+    """Fidelity, splice and health on the held-out split; kept in metrics.json."""
+    name = run.choose_dictionary(name)
+    folder = run.dictionary(name)
+    origin = run.provenance(name)
+    shards = ShardStore.load(run.activations(origin["activations"]))
+    request = {"dictionary": dictionary_digest(folder), "activations": shards.digest}
+    path = folder / "metrics.json"
+    if path.is_file() and not replacing_it:
+        found = read_json(path)
+        if found.get("request") == request:
+            return {**found["metrics"], "name": name, "skipped": True}
+    dictionary = load_dictionary(folder)
+    store = TokenStore.load(run.text(origin["text"]))
+    speaker = model or load_model(origin["model"], dtype=HARVEST_DTYPE)
+    metrics = report(fidelity(dictionary, shards, progress), splice(dictionary, speaker, store, progress=progress))
+    write_json(path, {"version": 1, "request": request, "metrics": metrics})
+    return {**metrics, "name": name, "skipped": False}
+
+
+def dictionary_digest(folder: Path) -> str:
+    """Depends on every byte of a dictionary's weights and statistics."""
+    return digest_of(read_json(folder / "monoscope.json")["digests"])
+
+
+def repair_run(run: Run) -> dict[str, Any]:
+    """Look at every byte of the activations; damaged shards are removed so that harvest makes them again."""
+    redone = []
+    with holding(run.path):
+        for name in run.names("activations", "manifest.json"):
+            redone += [str(path.relative_to(run.path)) for path in repair(run.activations(name))]
+    return {"damaged": redone, "next": "run the same harvest command again" if redone else ""}
+
+
+__all__ = [
+    "TextRequest",
+    "dictionary_digest",
+    "evaluate",
+    "harvest",
+    "repair_run",
+    "train_dictionary",
+    "write_text",
+]
