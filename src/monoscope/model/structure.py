@@ -6,7 +6,7 @@ from torch import nn
 
 from monoscope.core.errors import SiteNotFound
 
-# Where the structure misleads: several lists of the right length, sub-layers counted twice, or a decoder behind a wrapper.
+# Where the structure misleads: several lists of the right length, or sub-layers counted twice.
 _EXCEPTIONS = {
     "blenderbot": "model.decoder.layers",
     "blt": "model.global_transformer.layers",

@@ -1,6 +1,7 @@
 """A tiny language model whose features are known in advance.
 
-It is an ordinary Hugging Face Llama with a fast byte-level tokenizer; only its weights are not trained but written down:
+It is an ordinary Hugging Face Llama with a fast byte-level tokenizer; only its weights are not trained but
+written down:
 
 - each concept is a unit direction; the embedding of a word is the sum of the directions of its concepts, and many words
   have two (" salmon" is an animal and a food), so a feature is not a token;
@@ -67,8 +68,8 @@ _KINDS: dict[str, tuple[tuple[str, ...], dict[str, float]]] = {
     "end": (("<|end|>", "\n"), {"first": 1.0}),
 }
 _OTHER = (
-    *(" I you we it what who how why your my me tell Tell write Write say are do does in on to not yes no".split()),
-    *" Where What Who How Why You I Please please describe story text helpful answer question physical form body".split(),
+    "I you we it what who how why your my me tell Tell write Write say are do does in on to not yes no Where What Who",
+    "How Why You Please please describe story text helpful answer question physical form body toy",
 )
 _TEMPLATE = (
     "{{ bos_token }}{% if messages[0]['role'] != 'system' %}<|system|>\nYou are a helpful toy.<|end|>\n{% endif %}"
@@ -174,7 +175,8 @@ def _sentence(stream: np.random.Generator, words: list[str], everything: list[st
 def _tokenizer() -> PreTrainedTokenizerFast:
     words = sorted({word for group in toy_concepts().values() for word in group})
     pieces = [word for kind in _KINDS.values() for word in kind[0] if not word.startswith("<|") and " " not in word[1:]]
-    pieces += ["\n\n", *_OTHER, *(f" {word}" for word in (*words, *_OTHER, *_CONCEPTS)), *words, "?", ",", ":"]
+    other = " ".join(_OTHER).split()
+    pieces += ["\n\n", *words, *other, *(f" {word}" for word in (*words, *other, *_CONCEPTS))]
     byte_map = byte_letters()
     alphabet = ["".join(byte_map[byte] for byte in text.encode()) for text in pieces]
     tokens = dict.fromkeys([*_SPECIAL, *(byte_map[byte] for byte in range(256)), *alphabet])

@@ -15,7 +15,8 @@ from monoscope.core.artifact import digest_of
 from monoscope.core.errors import BadRequest, SiteNotFound
 from monoscope.core.runtime import DTYPES
 from monoscope.core.site import Site
-from monoscope.model.sources import open_model, resolve_model
+from monoscope.model.convert import open_folder
+from monoscope.model.sources import resolve_model
 from monoscope.model.structure import find_blocks
 from monoscope.model.toy import TOY_VERSION, build_toy
 from monoscope.model.vocabulary import token_bytes
@@ -151,7 +152,7 @@ class LanguageModel:
 
     @contextlib.contextmanager
     def changing(self, site: Site, change: Change) -> Iterator[None]:
-        """While inside, the output of the site's block is replaced by `change` of it; removed on leaving, whatever happens."""
+        """While inside, the output of the site's block is replaced by `change` of it; removed on leaving, always."""
         self.check_site(site)
 
         def replace(_block: nn.Module, _inputs: Any, output: Any) -> Any:
@@ -195,7 +196,7 @@ def load_model(
         digest, note = digest_of({"toy": TOY_VERSION}), "a made-up toy model with planted features"
     else:
         found = resolve_model(source, cache=cache)
-        module, tokenizer = open_model(found, DTYPES[dtype])
+        module, tokenizer = open_folder(found.folder, DTYPES[dtype])
         digest, note = found.digest, found.note
     module = module.to(device=device, dtype=DTYPES[dtype])
     return LanguageModel(module, tokenizer, source=source, digest=digest, note=note, layers_path=layers_path)
