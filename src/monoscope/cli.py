@@ -1,0 +1,371 @@
+"""One command for each step, in the order of the story. Every command is thin: settings in, a stage called, told.
+
+Results go to stdout (one JSON object with `--json`), everything else to stderr. Torch is imported inside the commands,
+so that `--help` answers at once.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+
+from monoscope.console import Board
+from monoscope.core.errors import MonoscopeError
+from monoscope.core.run import Run
+
+INTERRUPTED = 130
+
+app = App(
+    name="monoscope", help="Find the features inside a language model, and use them.", version_flags=["--version"]
+)
+_stderr = Console(stderr=True)
+_stop = threading.Event()
+
+AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print exactly one JSON object on stdout.")]
+Name = Annotated[
+    str | None, Parameter(name="--name", help="Which one, where the run holds several; or what to call it.")
+]
+Replace = Annotated[bool, Parameter(name="--replace", negative="", help="Make it again, even with other settings.")]
+Seed = Annotated[int, Parameter(name="--seed", help="Everything that chance decides follows from this number.")]
+
+
+def main() -> NoReturn:
+    """The entry point: errors become one sentence and an exit status."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(words: list[str]) -> int:
+    """Run one command line; the exit status: 0 done, 1 refused, 2 wrong usage, 130 interrupted."""
+    try:
+        app(words, exit_on_error=False, print_error=False)
+    except MonoscopeError as error:
+        return _refuse(str(error), error.exit_status)
+    except CycloptsError as error:
+        return _refuse(f"{error} (monoscope --help lists the commands)", 2)
+    except (KeyboardInterrupt, InterruptedError):
+        return _refuse("Stopped. What is finished is kept; the same command goes on from there.", INTERRUPTED)
+    except BrokenPipeError:
+        return 0
+    except Exception as error:
+        if os.environ.get("MONOSCOPE_TRACE"):
+            raise
+        where = f"{type(error).__name__}: {error}".splitlines()[0]
+        return _refuse(f"Unexpected {where}. MONOSCOPE_TRACE=1 shows where; please report it.", 1)
+    return 0
+
+
+def _refuse(sentence: str, status: int) -> int:
+    _stderr.print(
+        sentence, style="red" if status != INTERRUPTED else None, highlight=False, markup=False, soft_wrap=True
+    )
+    return status
+
+
+def _tell(result: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], str]) -> None:
+    sys.stdout.write((json.dumps(result, ensure_ascii=False) if as_json else show(result)) + "\n")
+    sys.stdout.flush()
+
+
+def _stoppable() -> Callable[[], bool]:
+    """From here on Ctrl-C and SIGTERM ask for a stop at the next sound place; a second Ctrl-C stops at once."""
+
+    def ask(_number: int, _frame: Any) -> None:
+        if _stop.is_set():
+            raise KeyboardInterrupt
+        _stop.set()
+        _stderr.print("Stopping at the next sound place …")
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, ask)
+        signal.signal(signal.SIGTERM, ask)
+    return _stop.is_set
+
+
+def _board(run: Run) -> Board:
+    return Board(_stderr, run.path / "progress.json")
+
+
+@app.command
+def demo(
+    *,
+    out: Annotated[Path, Parameter(help="The run folder to make or go on with.")] = Path("runs/demo"),
+    serve: Annotated[bool, Parameter(help="Open the explorer and keep it open.")] = True,
+    port: Annotated[int | None, Parameter(help="Where the explorer listens (8421, or the next free port).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The whole story on a small chat model: text, activations, dictionary, atlas, steering. About a quarter of an hour."""
+    from monoscope.demo import tell_demo, tell_story
+
+    result = tell_story(
+        Run(out), Board(_stderr, out / "progress.json"), serve=serve, port=port, should_stop=_stoppable()
+    )
+    _tell({key: value for key, value in result.items() if key != "address"}, as_json, tell_demo)
+    if result.get("address") is not None:
+        result["address"].wait(_stop)
+
+
+@app.command
+def harvest(  # noqa: PLR0913  one flag for each setting of the artefact
+    run: Path,
+    *,
+    model: Annotated[str, Parameter(help="smollm2-135m, hf:ORG/NAME, a folder, a .gguf file, or toy.")],
+    site: Annotated[str, Parameter(help="resid_post.N: the output of decoder block N, counted from 0.")],
+    text: Annotated[str, Parameter(help="A source or a weighted mix: wiki-en=0.6,python-stdlib=0.4, a path, - …")],
+    tokens: Annotated[int, Parameter(help="How many tokens to read.")],
+    focus: Annotated[
+        list[str] | None, Parameter(help="A concept the model writes about itself; may be repeated.")
+    ] = None,
+    focus_texts: Annotated[int, Parameter(help="How many texts it writes on each.")] = 80,
+    context: Annotated[int, Parameter(help="Most tokens of one window.")] = 256,
+    name: Name = None,
+    replace: Replace = False,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Text through the model to activations on disk. A stopped harvest goes on where it was."""
+    from monoscope import stages
+
+    chosen = tuple(focus or ())
+    wanted = stages.TextRequest(
+        text,
+        tokens,
+        chosen,
+        focus_texts,
+        context=context,
+        seed=seed,
+        own_share=0.03 * max(1, len(chosen)) if chosen else 0.0,
+    )
+    place = Run(run)
+    result = stages.harvest(
+        place, model, site, wanted, name=name, replacing_it=replace, progress=_board(place), should_stop=_stoppable()
+    )
+    _tell(
+        result,
+        as_json,
+        lambda r: (
+            f"{r['rows']:,} activations of {r['documents']:,} documents in {r['shards']} shards, "
+            f"{r['bytes'] / 1e9:.2f} GB; {100 * r['dropped_share']:.3f} % of the tokens were sinks"
+            + (" (was there already)" if r["skipped"] else "")
+        ),
+    )
+
+
+@app.command
+def train(  # noqa: PLR0913  one flag for each setting of the artefact
+    run: Path,
+    *,
+    arch: Annotated[str, Parameter(help="batchtopk, topk or relu.")] = "batchtopk",
+    latents: Annotated[int, Parameter(help="Size of the dictionary.")] = 9216,
+    k: Annotated[int, Parameter(help="Features a token (the mean, for batchtopk).")] = 32,
+    tokens: Annotated[int, Parameter(help="Training rows, repeats counted.")] = 3_000_000,
+    batch: Annotated[int, Parameter(help="Rows of one step.")] = 2048,
+    lr: Annotated[float, Parameter(help="Peak learning rate.")] = 1e-3,
+    penalty: Annotated[float, Parameter(help="Coefficient of the sparsity penalty (relu).")] = 5.0,
+    name: Name = None,
+    activations: Annotated[str | None, Parameter(help="Which activations, where the run holds several.")] = None,
+    replace: Replace = False,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Activations to a dictionary. A stopped training goes on, to the bit as if it had not stopped."""
+    from monoscope import stages
+    from monoscope.train.recipes import Recipe
+
+    place = Run(run)
+    recipe = Recipe(arch, latents, k, tokens, batch, lr, penalty=penalty, seed=seed)
+    result = stages.train_dictionary(
+        place,
+        recipe,
+        name=name,
+        activations=activations,
+        replacing_it=replace,
+        progress=_board(place),
+        should_stop=_stoppable(),
+    )
+    _tell(
+        result,
+        as_json,
+        lambda r: (
+            f"{r['name']}: FVU {r['fvu']:.4f} at L0 {r['l0']:.1f}, "
+            f"{100 * r['dead_fraction']:.2f} % dead on held-out text" + (" (was there already)" if r["skipped"] else "")
+        ),
+    )
+
+
+@app.command
+def evaluate(run: Path, *, name: Name = None, replace: Replace = False, as_json: AsJson = False) -> None:
+    """How much a dictionary explains, and what the model loses with it, on text it has not seen."""
+    from monoscope import stages
+    from monoscope.printing import metrics_text
+
+    place = Run(run)
+    _tell(stages.evaluate(place, name=name, replacing_it=replace, progress=_board(place)), as_json, metrics_text)
+
+
+@app.command
+def atlas(run: Path, *, name: Name = None, replace: Replace = False, as_json: AsJson = False) -> None:
+    """One pass over the text: density, contexts, tokens, neighbours and a label for every feature."""
+    from monoscope import explore
+
+    place = Run(run)
+    result = explore.build(place, name=name, replacing_it=replace, progress=_board(place))
+    _tell(
+        result,
+        as_json,
+        lambda r: (
+            f"{r['alive']:,} of {r['features']:,} features fire; {r['tokens']:,} tokens, "
+            f"{r['bytes'] / 1e6:.0f} MB" + (" (was there already)" if r["skipped"] else "")
+        ),
+    )
+
+
+@app.command
+def search(
+    run: Path,
+    query: str,
+    *,
+    by: Annotated[str, Parameter(help="words, or prompt: features that fire on the text.")] = "words",
+    limit: Annotated[int, Parameter(help="How many features.")] = 10,
+    name: Name = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find features by words, or by a text on which they fire."""
+    from monoscope import explore
+    from monoscope.printing import hits_text
+
+    _tell(explore.search(Run(run), query, by=by, limit=limit, name=name), as_json, hits_text)
+
+
+@app.command
+def show(run: Path, feature: int, *, name: Name = None, as_json: AsJson = False) -> None:
+    """One feature: contexts, histogram, tokens it raises and lowers, neighbours."""
+    from monoscope import explore
+    from monoscope.printing import feature_text
+
+    _tell(explore.show(Run(run), feature, name=name), as_json, feature_text)
+
+
+@app.command
+def encode(
+    run: Path,
+    text: str | None = None,
+    *,
+    input: Annotated[Path | None, Parameter(name="--input", help="JSON lines with text or messages.")] = None,  # noqa: A002
+    pool: Annotated[str | None, Parameter(help="max or mean: one list of features for each text.")] = None,
+    out: Annotated[Path | None, Parameter(help="Write the codes to this Parquet file.")] = None,
+    name: Name = None,
+    as_json: AsJson = False,
+) -> None:
+    """Which features fire on a text, token by token or pooled."""
+    from monoscope import explore
+    from monoscope.printing import codes_text
+
+    _tell(explore.encode(Run(run), text, input, pool=pool, out=out, name=name), as_json, codes_text)
+
+
+@app.command
+def steer(  # noqa: PLR0913  one flag for each setting of the answer
+    run: Path,
+    *,
+    prompt: str,
+    edit: Annotated[list[str] | None, Parameter(help="As '8011 add 0.4r'; may be repeated.")] = None,
+    preset: Annotated[str | None, Parameter(help="A saved set of edits, before any --edit.")] = None,
+    chat: Annotated[bool, Parameter(negative="", help="The prompt is a message to the assistant.")] = False,
+    max_tokens: int = 60,
+    temperature: Annotated[float, Parameter(help="0 is greedy.")] = 0.7,
+    name: Name = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """The same answer with and without edits, same seed, with a proof of what was edited."""
+    from monoscope import explore
+    from monoscope.printing import steered_text
+
+    result = explore.steer(
+        Run(run),
+        prompt,
+        tuple(edit or ()),
+        preset=preset,
+        chat=chat,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        seed=seed,
+        name=name,
+    )
+    _tell(result, as_json, steered_text)
+
+
+presets = App(name="preset", help="Named sets of edits.")
+app.command(presets)
+
+
+@presets.command
+def save(
+    run: Path, preset: str, *, edit: list[str], note: str = "", name: Name = None, as_json: AsJson = False
+) -> None:
+    """Keep some edits under a name."""
+    from monoscope import explore
+
+    _tell(
+        explore.save_preset(Run(run), preset, tuple(edit), note=note, name=name),
+        as_json,
+        lambda r: f"saved {r['name']}",
+    )
+
+
+@presets.command(name="list")
+def list_(run: Path, *, as_json: AsJson = False) -> None:
+    """The presets of a run."""
+    from monoscope import explore
+
+    _tell(
+        explore.list_presets(Run(run)),
+        as_json,
+        lambda r: "\n".join(p["name"] for p in r["presets"]) or "no presets yet",
+    )
+
+
+@presets.command(name="show")
+def show_preset(run: Path, preset: str, *, as_json: AsJson = False) -> None:
+    """One preset."""
+    from monoscope import explore
+
+    _tell(explore.show_preset(Run(run), preset), as_json, lambda r: "\n".join(r["edits"]))
+
+
+@presets.command
+def delete(run: Path, preset: str, *, as_json: AsJson = False) -> None:
+    """Remove a preset."""
+    from monoscope import explore
+
+    _tell(explore.delete_preset(Run(run), preset), as_json, lambda r: f"deleted {r['name']}")
+
+
+@app.command
+def serve(
+    run: Path,
+    *,
+    host: Annotated[str, Parameter(help="Where to listen; beyond this machine a --token is needed.")] = "127.0.0.1",
+    port: Annotated[int | None, Parameter(help="8421, or the next free port.")] = None,
+    token: Annotated[str | None, Parameter(help="What visitors must know.")] = None,
+    name: Name = None,
+) -> None:
+    """Open the explorer in a browser."""
+    from monoscope.serve.app import serve as serve_run
+
+    serve_run(run, host=host, port=port, token=token, name=name)
+
+
+@app.command
+def repair(run: Path, *, as_json: AsJson = False) -> None:
+    """Check every byte of the activations; what is damaged is removed, and harvest makes it again."""
+    from monoscope import stages
+
+    _tell(stages.repair_run(Run(run)), as_json, lambda r: "\n".join([*r["damaged"], r["next"]]).strip() or "all whole")
