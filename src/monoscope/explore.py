@@ -1,0 +1,315 @@
+"""Reading a finished run: the atlas built, searched and shown; texts encoded; answers steered."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from monoscope.atlas.build import build_atlas
+from monoscope.atlas.query import Atlas, FeatureRecord
+from monoscope.atlas.search import SearchHit, search_prompt, search_words
+from monoscope.core.artifact import holding, replacing
+from monoscope.core.errors import BadRequest
+from monoscope.core.progress import SILENT, Progress
+from monoscope.core.run import Run
+from monoscope.core.sparse import SparseCode
+from monoscope.dictionary.base import Dictionary
+from monoscope.dictionary.shelf import load_dictionary
+from monoscope.harvest.shards import ShardStore
+from monoscope.harvest.token_store import TokenStore
+from monoscope.model.chat import Rendered, render_chat, render_plain
+from monoscope.model.sinks import keep_mask
+from monoscope.model.transformer import LanguageModel, load_model
+from monoscope.core.pieces import token_pieces
+from monoscope.stages import HARVEST_DTYPE, dictionary_digest
+from monoscope.steer.compare import steered_pair
+from monoscope.steer.edits import parse_edit
+from monoscope.steer.presets import Preset, delete_preset as remove_preset, list_presets as preset_names, load_preset
+from monoscope.steer.presets import save_preset as write_preset
+from monoscope.text.sources import open_documents
+
+WAYS = ("words", "prompt")
+POOLS = ("max", "mean")
+
+
+def build(
+    run: Run,
+    *,
+    name: str | None = None,
+    replacing_it: bool = False,
+    progress: Progress = SILENT,
+    model: LanguageModel | None = None,
+) -> dict[str, Any]:
+    """One pass over the whole text fills the atlas of a dictionary."""
+    name = run.choose_dictionary(name)
+    origin = run.provenance(name)
+    with holding(run.path):
+        if replacing_it:
+            run.forget(run.atlas(name))
+        shards = ShardStore.load(run.activations(origin["activations"]))
+        request = {
+            "dictionary": name,
+            "dictionary_digest": dictionary_digest(run.dictionary(name)),
+            "activations_digest": shards.digest,
+            "text_digest": origin["text_digest"],
+            "model": origin["model"],
+        }
+        done = (run.atlas(name) / "manifest.json").is_file()
+        speaker = None if done else (model or load_model(origin["model"], dtype=HARVEST_DTYPE))
+        store = TokenStore.load(run.text(origin["text"]))
+        summary = build_atlas(
+            run.atlas(name),
+            shards.blocks("all"),
+            load_dictionary(run.dictionary(name)),
+            store,
+            unembedding=None if speaker is None else speaker.unembedding(),
+            request=request,
+            progress=progress,
+        )
+        run.write_index()
+    return {
+        "name": name,
+        "features": summary.features,
+        "alive": summary.alive,
+        "tokens": summary.tokens,
+        "seconds": summary.seconds,
+        "bytes": summary.bytes,
+        "skipped": done,
+    }
+
+
+def open_atlas(run: Run, name: str | None) -> Atlas:
+    """The atlas that is meant."""
+    return Atlas.open(run.atlas(run.choose_atlas(name)))
+
+
+def open_pair(run: Run, name: str | None, *, dtype: str = "float32") -> tuple[LanguageModel, Dictionary]:
+    """The dictionary that is meant, and the model that it was trained on."""
+    name = run.choose_dictionary(name)
+    return load_model(run.provenance(name)["model"], dtype=dtype), load_dictionary(run.dictionary(name))
+
+
+def search(run: Run, query: str, *, by: str = "words", limit: int = 10, name: str | None = None) -> dict[str, Any]:
+    """Features that answer a query, best first, with why.
+
+    Raises
+        BadRequest  the way of searching is unknown, or the query is empty.
+    """
+    if by not in WAYS:
+        raise BadRequest(f"--by {by!r} is not known; choose words or prompt.")
+    if not query.strip():
+        raise BadRequest("The query is empty; say what to look for.")
+    if not 1 <= limit <= 1000:
+        raise BadRequest(f"--limit {limit} must lie between 1 and 1000.")
+    atlas = open_atlas(run, name)
+    if by == "words":
+        hits = search_words(atlas, query, limit=limit)
+    else:
+        model, dictionary = open_pair(run, atlas.dictionary, dtype=HARVEST_DTYPE)
+        rendered = render_plain(model, query)
+        x, keep = residuals(model, dictionary, rendered)
+        pieces = token_pieces([model.vocabulary[i] for i in rendered.ids])
+        hits = search_prompt(
+            atlas, dictionary, x[keep], [p for p, k in zip(pieces, keep.tolist(), strict=True) if k], limit=limit
+        )
+    return {"query": query, "by": by, "results": [hit_record(hit) for hit in hits]}
+
+
+def hit_record(hit: SearchHit) -> dict[str, Any]:
+    """One result as plain values."""
+    return {
+        "feature": hit.feature,
+        "label": hit.label,
+        "score": hit.score,
+        "why": hit.why,
+        "example": "".join(hit.example.tokens) if hit.example is not None else "",
+    }
+
+
+def show(run: Run, feature: int, *, name: str | None = None) -> dict[str, Any]:
+    """One feature, as its page shows it."""
+    return feature_record(open_atlas(run, name).feature(feature))
+
+
+def feature_record(record: FeatureRecord) -> dict[str, Any]:
+    """A feature as plain values."""
+    return {
+        "feature": record.feature,
+        "label": record.label,
+        "label_score": record.label_score,
+        "density": record.density,
+        "firings": record.firings,
+        "max_activation": record.max_activation,
+        "histogram": {"edges": list(record.histogram.edges), "counts": list(record.histogram.counts)},
+        "contexts": [
+            {
+                "tokens": list(context.tokens),
+                "activations": list(context.activations),
+                "document": context.title,
+                "source": context.source,
+                "quantile": context.quantile,
+            }
+            for context in record.contexts
+        ],
+        "promoted": [{"token": token, "value": value} for token, value in record.promoted],
+        "suppressed": [{"token": token, "value": value} for token, value in record.suppressed],
+        "neighbours": [
+            {"feature": other, "cosine": cosine, "label": label} for other, cosine, label in record.neighbours
+        ],
+        "map": None,
+    }
+
+
+def residuals(model: LanguageModel, dictionary: Dictionary, rendered: Rendered) -> tuple[torch.Tensor, torch.Tensor]:
+    """Activations [tokens, d] of a rendered text at the dictionary's site, and which of them are no sinks."""
+    if len(rendered.ids) > model.context_limit:
+        raise BadRequest(f"The text has {len(rendered.ids)} tokens; this model reads {model.context_limit} at most.")
+    ids = torch.tensor([rendered.ids])
+    x = model.residual(ids, dictionary.site)
+    keep = keep_mask(x, torch.tensor([len(rendered.ids)]), dictionary.stats.sink_limit)
+    return x[0].float(), keep[0]
+
+
+def encode_rendered(model: LanguageModel, dictionary: Dictionary, rendered: Rendered) -> SparseCode:
+    """The code of each token; a sink's is empty."""
+    x, keep = residuals(model, dictionary, rendered)
+    code = dictionary.encode(x[keep])
+    counts = torch.zeros(len(x), dtype=torch.long)
+    counts[keep] = code.counts
+    starts = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)])
+    return SparseCode(code.indices, code.values, starts, code.n_latents)
+
+
+def encode(
+    run: Run,
+    text: str | None,
+    path: Path | None,
+    *,
+    pool: str | None = None,
+    out: Path | None = None,
+    name: str | None = None,
+) -> dict[str, Any]:
+    """Which features fire on texts: per token, or pooled over each text.
+
+    Raises
+        BadRequest  neither or both of text and file are given, or the pool is unknown.
+    """
+    if (text is None) == (path is None):
+        raise BadRequest("Give a TEXT or --input F.jsonl, one of the two.")
+    if pool is not None and pool not in POOLS:
+        raise BadRequest(f"--pool {pool!r} is not known; choose max or mean.")
+    model, dictionary = open_pair(run, name, dtype=HARVEST_DTYPE)
+    texts = [_encoded(model, dictionary, item, pool) for item in _inputs(text, path)]
+    if out is not None:
+        _write_codes(out, texts, pooled=pool is not None)
+    return {"dictionary": dictionary.name, "pool": pool, "texts": texts}
+
+
+def _inputs(text: str | None, path: Path | None) -> Iterator[dict[str, Any]]:
+    if text is not None:
+        yield {"id": "0", "text": text}
+        return
+    for number, document in enumerate(open_documents(str(path))):
+        messages = [{"role": role, "content": content} for role, content in document.messages]
+        yield {"id": document.id or str(number), "text": document.text, "messages": messages}
+
+
+def _encoded(model: LanguageModel, dictionary: Dictionary, item: dict[str, Any], pool: str | None) -> dict[str, Any]:
+    if item.get("messages"):
+        rendered = render_chat(model, item["messages"], reply_follows=False)
+    else:
+        rendered = render_plain(model, item["text"])
+    code = encode_rendered(model, dictionary, rendered)
+    first = 0 if item.get("messages") else 1
+    record: dict[str, Any] = {"id": item["id"]}
+    record["tokens"] = token_pieces([model.vocabulary[i] for i in rendered.ids[first:]])
+    if pool is None:
+        record["codes"] = [_pairs(code.row_slice(row, row + 1)) for row in range(first, code.n_rows)]
+    else:
+        dense = code.row_slice(first, code.n_rows).to_dense()
+        pooled = dense.amax(0) if pool == "max" else dense.mean(0)
+        record["codes"] = sorted(_pairs(SparseCode.from_dense(pooled[None])), key=lambda pair: -pair[1])
+    return record
+
+
+def _pairs(code: SparseCode) -> list[list[float]]:
+    return [[int(i), round(float(v), 5)] for i, v in zip(code.indices.tolist(), code.values.tolist(), strict=True)]
+
+
+def _write_codes(out: Path, texts: list[dict[str, Any]], *, pooled: bool) -> None:
+    rows = []
+    for item in texts:
+        for position, pairs in enumerate([item["codes"]] if pooled else item["codes"]):
+            rows += [
+                {"id": item["id"], "position": None if pooled else position, "feature": int(feature), "value": value}
+                for feature, value in pairs
+            ]
+    schema = pa.schema({"id": pa.string(), "position": pa.int32(), "feature": pa.int32(), "value": pa.float32()})
+    with replacing(out) as aside:
+        pq.write_table(pa.Table.from_pylist(rows, schema), aside)
+
+
+def steer(
+    run: Run,
+    prompt: str,
+    edits: tuple[str, ...],
+    *,
+    preset: str | None = None,
+    chat: bool = False,
+    max_tokens: int = 60,
+    temperature: float = 0.7,
+    seed: int = 0,
+    name: str | None = None,
+) -> dict[str, Any]:
+    """The same answer with and without edits, and the proof.
+
+    Raises
+        BadRequest  there is nothing to do.
+    """
+    chosen = run.choose_dictionary(name)
+    if preset is not None:
+        digest = dictionary_digest(run.dictionary(chosen))
+        edits = load_preset(run.path, preset, dictionary_digest=digest).edits + edits
+    if not edits:
+        raise BadRequest("There is nothing to steer with; give --edit, as '8011 add 0.4r', or --preset.")
+    parsed = [parse_edit(edit) for edit in edits]
+    dictionary = load_dictionary(run.dictionary(chosen))
+    for edit in parsed:
+        dictionary.check_feature(edit.feature)
+    model = load_model(run.provenance(chosen)["model"])
+    asked = [{"role": "user", "content": prompt}] if chat else prompt
+    pair = steered_pair(model, dictionary, asked, parsed, max_tokens=max_tokens, temperature=temperature, seed=seed)
+    return {"prompt": prompt, "seed": seed, **pair.to_json()}
+
+
+def save_preset(
+    run: Run, preset: str, edits: tuple[str, ...], *, note: str = "", name: str | None = None
+) -> dict[str, Any]:
+    """Keep edits under a name, tied to the dictionary whose feature numbers they use."""
+    chosen = run.choose_dictionary(name)
+    dictionary = load_dictionary(run.dictionary(chosen))
+    for edit in edits:
+        dictionary.check_feature(parse_edit(edit).feature)
+    write_preset(run.path, Preset(preset, chosen, dictionary_digest(run.dictionary(chosen)), edits, note))
+    run.write_index()
+    return show_preset(run, preset)
+
+
+def show_preset(run: Run, preset: str) -> dict[str, Any]:
+    """One preset as plain values."""
+    found = load_preset(run.path, preset)
+    return {"name": found.name, "dictionary": found.dictionary, "edits": list(found.edits), "note": found.note}
+
+
+def list_presets(run: Run) -> dict[str, Any]:
+    """All presets."""
+    return {"presets": [show_preset(run, preset) for preset in preset_names(run.path)]}
+
+
+def delete_preset(run: Run, preset: str) -> dict[str, Any]:
+    """Remove one."""
+    remove_preset(run.path, preset)
+    return {"name": preset}

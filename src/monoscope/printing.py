@@ -1,0 +1,81 @@
+"""Results as text for a terminal, where no `--json` was asked for."""
+
+from typing import Any
+
+
+def metrics_text(found: dict[str, Any]) -> str:
+    """The figures of a dictionary, each with what it is against."""
+    return "\n".join(
+        [
+            f"{found['name']}: on {found['tokens']:,} held-out tokens",
+            f"  L0 {found['l0']:.2f} (95 % of tokens at most {found['l0_p95']:.0f})",
+            f"  FVU {found['fvu']:.4f}   {found['fvu_formula']}",
+            f"  cross-entropy {found['ce_clean']:.3f} clean, {found['ce_spliced']:.3f} spliced, "
+            f"{found['ce_mean']:.3f} with the mean, {found['ce_zero']:.3f} with zeros",
+            f"  recovered {found['ce_recovered']:.4f} of mean ablation ({found['ce_recovered_zero']:.4f} of zero ablation), "
+            f"KL {found['kl']:.4f} nats",
+            f"  {found['dead']} dead ({100 * found['dead_fraction']:.2f} %), {found['dense']} denser than 10 %, "
+            f"of {found['n_latents']:,}",
+        ]
+    )
+
+
+def hits_text(found: dict[str, Any]) -> str:
+    """Search results."""
+    if not found["results"]:
+        return f"Nothing matches {found['query']!r}; try --by prompt with a sentence in which it occurs."
+    lines = [
+        f"{hit['feature']:>7}  {hit['score']:6.2f}  {hit['label']}\n         {_line(hit['example'])}\n         {hit['why']}"
+        for hit in found["results"]
+    ]
+    return "\n".join(lines)
+
+
+def feature_text(found: dict[str, Any]) -> str:
+    """One feature."""
+    head = (
+        f"{found['feature']}  {found['label']}  (label score {found['label_score'] or 0:.2f})\n"
+        f"fires on {100 * found['density']:.3f} % of tokens, largest {found['max_activation']:.2f}"
+    )
+    contexts = [
+        f"  {max(context['activations'], default=0):6.2f} {context['quantile']:>8}  {_marked(context)}"
+        for context in found["contexts"]
+    ]
+    raised = "raises " + " ".join(repr(entry["token"]) for entry in found["promoted"][:8])
+    lowered = "lowers " + " ".join(repr(entry["token"]) for entry in found["suppressed"][:8])
+    near = ["near"] + [f"  {n['cosine']:.2f}  {n['feature']}  {n['label']}" for n in found["neighbours"][:6]]
+    return "\n".join([head, *contexts, raised, lowered, *near])
+
+
+def codes_text(found: dict[str, Any]) -> str:
+    """Features of texts: the strongest three of each token, or ten of a pooled text."""
+    lines = []
+    for item in found["texts"]:
+        if found["pool"]:
+            lines.append(f"{item['id']}: " + ", ".join(f"{int(f)} {v:.2f}" for f, v in item["codes"][:10]))
+            continue
+        for token, pairs in zip(item["tokens"], item["codes"], strict=True):
+            best = sorted(pairs, key=lambda pair: -pair[1])[:3]
+            lines.append(f"{token!r:>20}  " + ", ".join(f"{int(f)} {v:.2f}" for f, v in best))
+    return "\n".join(lines)
+
+
+def steered_text(found: dict[str, Any]) -> str:
+    """The pair of answers and the proof."""
+    proofs = [
+        f"  {proof['edit']}: {proof['positions_edited']} positions, mean change {proof['mean_norm_change']:.2f}, "
+        f"activation now {proof['realised_activation']:.2f}"
+        for proof in found["edits"]
+    ]
+    return "\n".join(["plain    " + found["baseline"].strip(), "steered  " + found["steered"].strip(), *proofs])
+
+
+def _marked(context: dict[str, Any]) -> str:
+    """The context on one line, what fires between guillemets."""
+    most = max(context["activations"], default=0)
+    pairs = zip(context["tokens"], context["activations"], strict=True)
+    return _line("".join(f"«{token}»" if value > 0.5 * most > 0 else token for token, value in pairs))
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
