@@ -1,0 +1,116 @@
+"""The next token of each row, each row with settings and random draws of its own.
+
+The order is Hugging Face's: repetition penalty (prompt and reply alike), temperature, top-p. One uniform draw a step
+is turned into a token by the inverse of the distribution function over tokens in falling order of probability, so two
+runs with one seed use the same draws whatever the logits are.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from monoscope.core.errors import BadRequest
+from monoscope.core.runtime import numpy_stream
+
+# Almost always the most probable tokens hold all the mass that top-p keeps; otherwise the whole row is sorted.
+_CANDIDATES = 256
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn. `temperature` 0 is greedy; `top_p` in 0 to 1; `repetition_penalty` 1 is none.
+
+    Raises
+        BadRequest  a setting is out of range.
+    """
+
+    temperature: float = 0.7
+    top_p: float = 0.9
+    repetition_penalty: float = 1.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check("temperature", self.temperature, 0.0, 100.0)
+        _check("top-p", self.top_p, 0.0, 1.0)
+        _check("repetition penalty", self.repetition_penalty, 0.01, 100.0)
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise BadRequest(f"The seed {self.seed!r} is not a whole number.")
+
+
+class Sampler:
+    """Draws for a batch. Mutable: it knows which tokens each row has seen, and how far its random stream is."""
+
+    def __init__(
+        self, settings: Sequence[Sampling], prompts: Sequence[Sequence[int]], vocab_size: int, device: torch.device
+    ) -> None:
+        self._streams: list[np.random.Generator] = [numpy_stream(each.seed, "sampling") for each in settings]
+        self._temperature = _row_floats([each.temperature for each in settings], device)
+        self._top_p = _row_floats([each.top_p for each in settings], device)
+        self._penalty = _row_floats([each.repetition_penalty for each in settings], device)
+        self._penalised = any(each.repetition_penalty != 1 for each in settings)
+        self._random = any(each.temperature > 0 for each in settings)
+        self._seen = torch.zeros(len(settings), vocab_size, dtype=torch.bool, device=device)
+        for row, prompt in enumerate(prompts):
+            self._seen[row, torch.tensor(list(prompt), device=device)] = True
+
+    def select(self, rows: Int[Tensor, "kept"]) -> None:
+        """Keep some rows only."""
+        self._streams = [self._streams[row] for row in rows.tolist()]
+        self._temperature, self._top_p = self._temperature[rows], self._top_p[rows]
+        self._penalty, self._seen = self._penalty[rows], self._seen[rows]
+
+    def draw(self, logits: Float[Tensor, "rows vocab"]) -> tuple[Int[Tensor, "rows"], Bool[Tensor, "rows"]]:
+        """The next token of each row, and whether its logits were sound numbers."""
+        scores = logits.float()
+        if self._penalised:
+            penalised = torch.where(scores < 0, scores * self._penalty, scores / self._penalty)
+            scores = torch.where(self._seen[:, : scores.shape[1]], penalised, scores)
+        best, tokens = scores.max(dim=-1)
+        sound = torch.isfinite(best)
+        if self._random:
+            tokens = torch.where(self._temperature[:, 0] > 0, self._sample(scores, best, tokens), tokens)
+        tokens = torch.where(sound, tokens, 0)
+        self._seen.scatter_(1, tokens[:, None], True)
+        return tokens, sound
+
+    def _sample(self, scores: Tensor, best: Tensor, greedy: Tensor) -> Tensor:
+        heat = torch.where(self._temperature > 0, self._temperature, 1.0)
+        scaled = (scores - best[:, None]) / heat
+        total = scaled.logsumexp(dim=-1, keepdim=True)
+        top, ids = scaled.topk(min(_CANDIDATES, scaled.shape[1]), dim=-1)
+        share = (top - total).exp()
+        draws = _row_floats([stream.random() for stream in self._streams], scores.device)
+        tokens = _invert(share, ids, self._top_p, draws)
+        short = (share.sum(-1) < self._top_p[:, 0]) & torch.isfinite(best) & (self._temperature[:, 0] > 0)
+        if scaled.shape[1] > _CANDIDATES and bool(short.any()):
+            every, all_ids = (scaled[short] - total[short]).exp().sort(dim=-1, descending=True, stable=True)
+            tokens[short] = _invert(every, all_ids, self._top_p[short], draws[short])
+        return torch.where(torch.isfinite(best), tokens, greedy)
+
+
+def _invert(share: Tensor, ids: Tensor, top_p: Tensor, draws: Tensor) -> Tensor:
+    """The token at each row's draw, over the falling shares that top-p keeps; the first is always kept."""
+    reached = share.cumsum(dim=-1)
+    kept = reached - share < top_p
+    kept[:, 0] = True
+    reached = torch.where(kept, reached, 0.0)
+    mass = reached.amax(dim=-1, keepdim=True)
+    place = (kept & (reached <= draws * mass)).sum(dim=-1, keepdim=True)
+    last = kept.sum(dim=-1, keepdim=True) - 1
+    return ids.gather(1, torch.minimum(place, last)).squeeze(1)
+
+
+def _row_floats(values: Sequence[float], device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=device)[:, None]
+
+
+def _check(name: str, value: float, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise BadRequest(f"The {name} {value!r} is not a finite number.")
+    if not low <= value <= high:
+        raise BadRequest(f"The {name} {value:g} is out of range; use {low:g} to {high:g}.")
