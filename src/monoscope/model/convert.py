@@ -5,6 +5,7 @@ keeps (2e-4) in the same space, so the copy is stored in float16.
 """
 
 import contextlib
+import json
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 import transformers
+from tokenizers import Tokenizer
 from transformers import (
     AddedToken,
     AutoModelForCausalLM,
@@ -19,6 +21,7 @@ from transformers import (
     GgufConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 
 from monoscope.core.artifact import digest_file, digest_of, read_json, staging, write_json
@@ -80,6 +83,7 @@ def convert_gguf(fetch: Callable[[], Path], key: str, cache: Path, *, source: st
             trust_remote_code=False,
         )
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+        tokenizer = _without_strangers(tokenizer, module.config.get_text_config().vocab_size)
     _mark_control_tokens(tokenizer, gguf)
     digest = digest_file(gguf)
     record = {
@@ -93,6 +97,8 @@ def convert_gguf(fetch: Callable[[], Path], key: str, cache: Path, *, source: st
         module.half().save_pretrained(aside, max_shard_size="1000GB")
         tokenizer.save_pretrained(aside)
         write_json(aside / "monoscope.json", record)
+        for file in aside.iterdir():
+            file.chmod(0o644)
     return folder, record
 
 
@@ -139,6 +145,24 @@ def _mark_control_tokens(tokenizer: PreTrainedTokenizerBase, path: Path) -> None
     tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in tokens], special_tokens=True)
 
 
+def _without_strangers(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> PreTrainedTokenizerBase:
+    """The tokenizer without tokens that the model has no embedding for: the reader adds its own default marks."""
+    if len(tokenizer) <= vocab_size:
+        return tokenizer
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    state["added_tokens"] = [token for token in state["added_tokens"] if token["id"] < vocab_size]
+    names = ("bos_token", "eos_token", "pad_token", "unk_token")
+    marks = {name: getattr(tokenizer, name) for name in names if getattr(tokenizer, name) is not None}
+    known = {name: mark for name, mark in marks.items() if tokenizer.convert_tokens_to_ids(mark) < vocab_size}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(state)),
+        chat_template=tokenizer.chat_template,
+        model_max_length=tokenizer.model_max_length,
+        clean_up_tokenization_spaces=False,
+        **known,
+    )
+
+
 @contextlib.contextmanager
 def _as_sentence(path: Path) -> Iterator[None]:
     """Whatever a library says about a model's files, said in one sentence."""
@@ -155,7 +179,10 @@ def _as_sentence(path: Path) -> Iterator[None]:
             raise BadSource(f"The model in {path} needs code of its own, which is never run.") from error
         if "Unrecognized" in text or "not supported" in text or "does not recognize" in text:
             raise BadSource(f"The model in {path} is of a kind that cannot be read: {text[:200]}") from error
-        raise Damaged(f"{path} cannot be opened as a model ({type(error).__name__}: {text[:200]}).") from error
+        raise Damaged(
+            f"{path} cannot be opened as a model ({type(error).__name__}: {text[:200]}); "
+            "fetch it again, or delete it if it is a cached copy."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -7,21 +7,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
-    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from monoscope.core.artifact import read_json
-from monoscope.core.errors import BadSource, Damaged, SourceNotFound
+from monoscope.core.errors import BadSource, Damaged, MonoscopeError, SourceNotFound
 
 _DEADLINE = 15.0
 _WANTED = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
@@ -94,6 +91,8 @@ def _as_sentence(repo: str, revision: str | None) -> Iterator[None]:
     elsewhere = "Give a folder on disk, a .gguf file, smollm2-135m or toy instead."
     try:
         yield
+    except MonoscopeError:
+        raise
     except GatedRepoError as error:
         raise SourceNotFound(f"Model {named} is gated: accept its terms on the hub and log in first.") from error
     except RevisionNotFoundError as error:
@@ -102,7 +101,7 @@ def _as_sentence(repo: str, revision: str | None) -> Iterator[None]:
         raise SourceNotFound(f"There is no model {named} on disk or on the hub, or it is private.") from error
     except HFValidationError as error:
         raise BadSource(f"{repo!r} is not a name that the hub can have.") from error
-    except (HfHubHTTPError, httpx.HTTPError, OfflineModeIsEnabled, TimeoutError, OSError) as error:
+    except Exception as error:  # the hub's library lets its HTTP client's errors through
         why = _why(error)
         raise SourceNotFound(
             f"Model {named} is not on this disk and the hub cannot be reached ({why}). {elsewhere}"

@@ -51,13 +51,21 @@ def resolve_model(source: str, *, cache: Path | None = None) -> ModelFolder:
     if source.startswith("hf:"):
         return _from_hub(source, source.removeprefix("hf:"))
     path = Path(source).expanduser()
-    if path.is_dir():
+    kind = _kind(path) if source.strip() else ""
+    if kind == "folder":
         return _from_folder(path, source, cache)
-    if path.is_file():
+    if kind == "file":
         return _from_file(path, source, cache)
     if source.startswith((".", "/", "~")) or path.suffix == ".gguf" or source.count("/") > 1:
         raise SourceNotFound(f"There is no model at {path}; give a folder with config.json, or a .gguf file.")
     return _from_hub(source, source)
+
+
+def _kind(path: Path) -> str:
+    try:
+        return "folder" if path.is_dir() else "file" if path.is_file() else ""
+    except OSError:  # longer than any file name can be
+        return ""
 
 
 def _wheel_reference(source: str) -> WheelFile:

@@ -56,10 +56,11 @@ class LanguageModel:
         head = module.get_output_embeddings()
         if head is None:
             raise BadRequest(f"{source} has no unembedding, so it is not a causal language model.")
-        self.vocab_size, self.d_model = (int(size) for size in head.weight.shape)
+        self.vocab_size, width = (int(size) for size in head.weight.shape)
+        self.d_model = int(getattr(module.config.get_text_config(decoder=True), "hidden_size", width))
         self.n_layers = len(self.blocks)
         self.context_limit = _context_limit(module.config)
-        self.prefix_id = _prefix_id(tokenizer)
+        self.prefix_id = _prefix_id(tokenizer, self.vocab_size)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -215,14 +216,14 @@ def _context_limit(config: Any) -> int:
     return 2048
 
 
-def _prefix_id(tokenizer: PreTrainedTokenizerBase) -> int:
+def _prefix_id(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> int:
     """The token that carries the attention sink when it is put in front of a text."""
     bos = tokenizer.bos_token_id
     if bos is not None and tokenizer("a")["input_ids"][:1] == [bos]:
         return bos
     end_of_text = tokenizer.get_vocab().get("<|endoftext|>")
     for candidate in (end_of_text, bos, tokenizer.eos_token_id):
-        if candidate is not None:
+        if candidate is not None and candidate < vocab_size:
             return candidate
     return 0
 
@@ -230,9 +231,11 @@ def _prefix_id(tokenizer: PreTrainedTokenizerBase) -> int:
 def _final_gain(module: nn.Module, blocks: list[nn.Module], d_model: int) -> Tensor | None:
     """The gain of the norm that stands between the last block and the unembedding."""
     inside = {id(part) for block in blocks for part in block.modules()}
+    get_decoder = getattr(module, "get_decoder", None)
+    decoder = get_decoder() if get_decoder is not None else None
     norms = [
         part
-        for part in module.modules()
+        for part in (decoder if isinstance(decoder, nn.Module) else module).modules()
         if id(part) not in inside and "norm" in type(part).__name__.lower() and _is_gain(part, d_model)
     ]
     if not norms:
