@@ -17,6 +17,7 @@ from monoscope.core.artifact import check_request, digest_of, holding, plain, re
 from monoscope.core.errors import BadRequest
 from monoscope.core.progress import SILENT, Progress
 from monoscope.core.run import Run, checked_name, name_from
+from monoscope.core.runtime import fast_bfloat16
 from monoscope.core.site import Site
 from monoscope.dictionary.base import Dictionary
 from monoscope.dictionary.shelf import load_dictionary, save_dictionary
@@ -36,7 +37,7 @@ from monoscope.train.finish import finish
 from monoscope.train.loop import train
 from monoscope.train.recipes import Recipe
 
-HARVEST_DTYPE = "bfloat16"
+HARVEST_DTYPE = "bfloat16" if fast_bfloat16() else "float32"
 FOCUS_TEXTS = 80
 # A little above the 200,000 that figures are to rest on, because sinks and thinned template tokens are not stored.
 HELD_TOKENS = 212_000

@@ -9,6 +9,7 @@ so a code of 3 adds a vector of length 3. `select` is what an architecture is.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -60,7 +61,11 @@ class Dictionary(ABC):
     def __init__(self, weights: Weights, *, site: Site, name: str, stats: Stats, settings: dict[str, Any]) -> None:
         self.weights, self.site, self.name, self.stats, self.settings = weights, site, name, stats, settings
         self.kernels = kernels_for(weights.W_enc.device)
-        self._encoder_rows: Tensor | None = None
+
+    @cached_property
+    def encoder_rows(self) -> Float[Tensor, "n_latents d_in"]:
+        """The encoder with one row for each latent."""
+        return self.W_enc.T.contiguous()
 
     W_enc = property(lambda self: self.weights.W_enc)
     b_enc = property(lambda self: self.weights.b_enc)
@@ -88,13 +93,14 @@ class Dictionary(ABC):
         if not torch.isfinite(x).all():
             raise BadNumbers(f"Activations at {self.site} hold NaN or infinity; they cannot be encoded.")
         rows = max(64, _PIECE_FLOATS // self.n_latents)
-        codes = [self.select(self._pre(piece)) for piece in x.split(rows)] if len(x) else []
+        codes = [self.encode_piece(piece) for piece in x.split(rows)] if len(x) else []
         if not codes:
             return SparseCode.from_dense(torch.zeros(0, self.n_latents))
         return SparseCode.concatenate(codes)
 
-    def _pre(self, x: Tensor) -> Tensor:
-        return torch.addmm(self.b_enc, x.to(self.W_enc.dtype), self.W_enc)
+    def encode_piece(self, x: Float[Tensor, "tokens d_in"]) -> SparseCode:
+        """The code of a piece whose pre-activations fit in memory; a child may know a faster way to the same."""
+        return self.select(torch.addmm(self.b_enc, x.to(self.W_enc.dtype), self.W_enc))
 
     def decode(self, code: SparseCode) -> Float[Tensor, "tokens d_out"]:
         """The reconstruction."""
@@ -106,9 +112,7 @@ class Dictionary(ABC):
         """The activations of some features only; cost grows with their number where `reads_alone`."""
         if not self.reads_alone:
             return self.encode(x).to_dense()[:, features]
-        if self._encoder_rows is None:
-            self._encoder_rows = self.W_enc.T.contiguous()
-        pre = torch.addmm(self.b_enc[features], x.float(), self._encoder_rows[features].T)
+        pre = torch.addmm(self.b_enc[features], x.float(), self.encoder_rows[features].T)
         floor = self.weights.threshold[features] if self.weights.threshold is not None else 0.0
         return torch.where((pre > floor) & (pre > 0), pre, 0.0)
 

@@ -9,7 +9,7 @@ by one thread, so that results are the same in every run.
 import numba
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numba import prange
 from torch import Tensor
 
@@ -27,6 +27,18 @@ def above(pre: Float[Tensor, "rows n_latents"], threshold: Float[Tensor, "n_late
     return _scan(pre, keys.numpy())
 
 
+def above_any(pre: Float[Tensor, "rows n_latents"], level: Float[Tensor, "n_latents"]) -> SparseCode:
+    """The entries above their latent's level. Where a level is below zero all entries are given: bits of negative
+    floats do not order like integers, and few latents have one.
+    """
+    bits = _BITS[pre.dtype]
+    rounded = level.to(pre.dtype)
+    down = torch.nextafter(rounded, torch.full_like(rounded, -torch.inf))
+    lower = torch.where(rounded.float() > level, down, rounded)
+    keys = torch.where(lower > 0, lower.view(bits), torch.iinfo(bits).min)
+    return _scan(pre, keys.numpy())
+
+
 def top_rows(pre: Float[Tensor, "rows n_latents"], k: int) -> SparseCode:
     """See reference.top_rows."""
     return portable.top_rows(pre, k)
@@ -41,7 +53,11 @@ def top_batch(pre: Float[Tensor, "rows n_latents"], total: int, floor: float = 0
         if len(code.values) >= total or floor <= 0:
             break
         floor = floor * 0.8 if floor > 1e-6 else 0.0
-    keep = portable.keep_largest(code.values, total)
+    return keep_entries(code, portable.keep_largest(code.values, total))
+
+
+def keep_entries(code: SparseCode, keep: Bool[Tensor, "entries"]) -> SparseCode:
+    """The entries that a mask picks, rows kept."""
     starts = torch.empty_like(code.starts)
     _recount(keep.numpy(), code.starts.numpy(), starts.numpy())
     return SparseCode(code.indices[keep], code.values[keep], starts, code.n_latents)
@@ -67,6 +83,16 @@ def residual_and_pull(
     weights = W_dec.detach().numpy(), b_dec.detach().numpy()
     _residual_and_pull(*_arrays(code), *weights, target.numpy(), residual.numpy(), pull.numpy())
     return residual, pull
+
+
+def products(
+    code: SparseCode, x: Float[Tensor, "rows d_in"], weights: Float[Tensor, "n_latents d_in"]
+) -> Float[Tensor, "entries"]:
+    """The product of each entry's row of `x` with its latent's row of `weights`, in float32."""
+    out = torch.empty_like(code.values)
+    starts, indices, _ = _arrays(code)
+    _products(starts, indices, x.numpy(), weights.numpy(), out.numpy())
+    return out
 
 
 def weight_gradients(
@@ -167,6 +193,17 @@ def _residual_and_pull(starts, indices, values, weights, bias, target, residual,
             for j in range(width):
                 total += residual[row, j] * weights[latent, j]
             pull[entry] = total
+
+
+@numba.njit(parallel=True, cache=True, nogil=True, fastmath=True)
+def _products(starts, indices, x, weights, out):
+    for row in prange(len(starts) - 1):
+        for entry in range(starts[row], starts[row + 1]):
+            latent = indices[entry]
+            total = np.float32(0)
+            for j in range(weights.shape[1]):
+                total += x[row, j] * weights[latent, j]
+            out[entry] = total
 
 
 @numba.njit(cache=True, nogil=True)
