@@ -40,19 +40,42 @@ class Board:
         self._current: StageState | None = None
         self._bar: Progress | None = None
         self._began = self._line = self._written = 0.0
-        self._already = 0
+        self._already, self._told = 0, ""
+        self._phase: StageState | None = None
         self._write(force=True)
 
     def say(self, text: str) -> None:
         """A line for people."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    def expect(self, stages: tuple[str, ...]) -> None:
+        """Show these stages as waiting."""
+        for stage in stages:
+            self._state(stage)
+        self._write(force=True)
+
+    def phase(self, name: str) -> None:
+        """Until `phase_over`, all work counts as part of the stage `name`."""
+        self._phase = self._state(name)
+        self._phase.state = "running"
+        self._write(force=True)
+
+    def phase_over(self, name: str, *, skipped: bool) -> None:
+        """The stage is done, or had nothing to do."""
+        self.close()
+        self._state(name).state = "skipped" if skipped else "done"
+        self._phase = None
+        if skipped:
+            self.say(f"{name}: finished before, left as it is")
+        self._write(force=True)
+
     def start(self, stage: str, total: int | None, unit: str, already: int = 0) -> None:
         """A stage begins."""
         self.close()
-        state = self._state(stage)
+        state = self._phase or self._state(stage)
+        state.rate, state.seconds_left = 0.0, None
         state.state, state.done, state.total, state.unit = "running", already, total, unit
-        self._current, self._already = state, already
+        self._current, self._already, self._told = state, already, stage
         self._began = self._line = time.monotonic()
         if already:
             self.say(f"{stage}: going on at {already:,} of {total or 0:,} {unit}")
@@ -84,22 +107,18 @@ class Board:
             self._bar.update(self._bar.task_ids[0], completed=state.done, told=_told(state, facts))
         elif now - self._line > _LINE_SECONDS:
             self._line = now
-            self.say(f"{state.name}: {state.done:,} of {state.total or 0:,} {state.unit}, {_told(state, facts)}")
+            self.say(f"{self._told}: {state.done:,} of {state.total or 0:,} {state.unit}, {_told(state, facts)}")
         self._write()
 
     def finish(self) -> None:
         """The stage is over."""
         if self._current is not None:
             took = time.monotonic() - self._began
-            self._current.state, self._current.seconds_left = "done", 0.0
+            self._current.seconds_left = 0.0
+            self._current.state = "done" if self._phase is None else "running"
             state = self._current
             self.close()
-            self.say(f"{state.name}: {state.done:,} {state.unit} in {took:.1f} s ({state.rate:,.0f} a second)")
-        self._write(force=True)
-
-    def skipped(self, stage: str) -> None:
-        """The stage was finished by an earlier run."""
-        self._state(stage).state = "skipped"
+            self.say(f"{self._told}: {state.done:,} {state.unit} in {took:.1f} s ({state.rate:,.0f} a second)")
         self._write(force=True)
 
     def close(self) -> None:

@@ -216,6 +216,7 @@ def train_dictionary(
     name: str | None = None,
     activations: str | None = None,
     replacing_it: bool = False,
+    measure: bool = True,
     progress: Progress = SILENT,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
@@ -241,17 +242,15 @@ def train_dictionary(
             dictionary = _train(folder, name, recipe, shards, request, progress, should_stop)
         seconds = time.perf_counter() - began
         run.write_index()
+    speed = recipe.tokens / max(seconds, 1e-9)
+    told = {"name": name, "tokens": recipe.tokens, "seconds": seconds, "tokens_per_second": speed, "skipped": done}
+    return told | (_held_out_figures(dictionary, shards, progress) if measure else {})
+
+
+def _held_out_figures(dictionary: Dictionary, shards: ShardStore, progress: Progress) -> dict[str, float]:
     found = fidelity(dictionary, shards, progress)
-    return {
-        "name": name,
-        "tokens": recipe.tokens,
-        "seconds": seconds,
-        "tokens_per_second": recipe.tokens / max(seconds, 1e-9),
-        "fvu": found.fvu,
-        "l0": found.l0,
-        "dead_fraction": health(found.fires, found.tokens).dead_fraction,
-        "skipped": done,
-    }
+    dead = health(found.fires, found.tokens).dead_fraction
+    return {"fvu": found.fvu, "l0": found.l0, "dead_fraction": dead}
 
 
 def _train(  # noqa: PLR0913
