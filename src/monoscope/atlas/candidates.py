@@ -1,0 +1,231 @@
+"""Rules that may say when a feature fires, made from some of its contexts.
+
+A rule is a test on a token: being of a kind, being in some words, standing after some words, standing near some words.
+Each knows how often it holds on the whole text, so that how much it tells can be weighed.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from monoscope.atlas.kinds import Kinds, kinds_of
+from monoscope.atlas.words import Words
+from monoscope.core.runtime import numpy_stream
+from monoscope.harvest.token_store import TokenStore
+
+NEAR = 12
+_BACKGROUND = 4000
+_MOST_WORDS, _LEAST_LIFT, _LEAST_SHARE = 6, 3.0, 0.08
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a candidate says, for which of the feature's contexts it holds, and its share of all tokens."""
+
+    kind: str
+    text: str
+    holds: np.ndarray
+    share: float
+
+
+class Corpus:
+    """What rules are weighed against: the words, kinds and topics of a whole text. Built once, then only read."""
+
+    def __init__(self, store: TokenStore) -> None:
+        self.store, self.words = store, Words.of_store(store)
+        self.kinds: Kinds = kinds_of(store, self.words)
+        words, n_tokens = self.words, max(1, store.n_tokens)
+        self.ids = store.ids.numpy()
+        self.token_share = np.bincount(self.ids, minlength=len(store.vocabulary)) / n_tokens
+        before = words.previous[words.of_token]
+        self.before_share = np.bincount(before[before >= 0], minlength=len(words.stems)) / n_tokens
+        self.topics = [(topic or "").strip() for topic in store.documents["topic"].to_pylist()]
+        lengths = np.diff(store.offsets.numpy())
+        self.topic_share: Counter[str] = Counter()
+        for topic, length in zip(self.topics, lengths.tolist(), strict=True):
+            self.topic_share[topic] += length / n_tokens
+        self.window_of = np.searchsorted(store.windows.start.numpy(), np.arange(n_tokens), side="right") - 1
+        self.window_stop = (store.windows.start + store.windows.length).numpy()
+        self.window_start = store.windows.start.numpy()
+        self._learn_background()
+
+    def around(self, token: int) -> set[int]:
+        """The stems of the words within `NEAR` tokens of one, and of no other window."""
+        window = self.window_of[token]
+        first, last = max(self.window_start[window], token - NEAR), min(self.window_stop[window], token + NEAR + 1)
+        return set(self.words.near(int(first), int(last)).tolist())
+
+    def _learn_background(self) -> None:
+        """Where each stem is near some tokens drawn evenly from the text."""
+        drawn = numpy_stream(0, "label background").integers(0, max(1, self.store.n_tokens), _BACKGROUND)
+        self.places: dict[int, list[int]] = {}
+        for number, token in enumerate(drawn.tolist() if self.store.n_tokens else []):
+            for found in self.around(token):
+                self.places.setdefault(found, []).append(number)
+
+    def near_share(self, stems: Sequence[int]) -> float:
+        """The share of tokens that have one of the stems near them. A stem never drawn counts half a draw."""
+        seen = set().union(*(self.places.get(one, ()) for one in stems))
+        unseen = sum(one not in self.places for one in stems)
+        return min(1.0, (len(seen) + 0.5 * unseen) / _BACKGROUND)
+
+
+def rules_for(corpus: Corpus, token: np.ndarray, weight: np.ndarray, making: np.ndarray) -> list[Rule]:
+    """The candidates for a feature whose contexts peak at `token`; only contexts marked `making` shape them."""
+    words = corpus.words
+    word = words.of_token[token]
+    found = [*_kind_rules(corpus, token, weight, making)]
+    spoken = _word_rule(corpus, word, weight, making)
+    found += [rule for rule in (spoken, _token_rule(corpus, token, word, weight, making)) if rule]
+    found += [rule for rule in (_before_rule(corpus, word, weight, making),) if rule]
+    topic = _topic_rules(corpus, token, word, weight, making)
+    found += topic
+    if spoken is not None:
+        found += [_both(spoken, rule) for rule in topic if rule.kind == "near"]
+    return found
+
+
+def _kind_rules(corpus: Corpus, token: np.ndarray, weight: np.ndarray, making: np.ndarray) -> list[Rule]:
+    kinds = corpus.kinds
+    holds, group = kinds.holds[token], kinds.group[token]
+    mass = (weight * making) @ holds
+    best = np.argsort(-mass, kind="stable")[:4]
+    rules = [Rule("kind", kinds.names[i], holds[:, i], float(kinds.share[i])) for i in best if mass[i] > 0]
+    common = np.bincount(group[making], weights=weight[making], minlength=len(kinds.groups))
+    main = int(common.argmax())
+    inside = group == main
+    share = float(np.mean(kinds.group == main)) if len(kinds.groups) > 1 else 1.0
+    rules.append(Rule("language", kinds.groups[main], inside, share))
+    rules += [
+        Rule("kind", f"{kinds.names[i]} in {kinds.groups[main]}", holds[:, i] & inside, float(kinds.in_share[main, i]))
+        for i in best[:2]
+        if mass[i] > 0 and kinds.names[i] not in ("Python keywords",)
+    ]
+    return rules
+
+
+def _heaviest(ids: np.ndarray, weight: np.ndarray, share: np.ndarray) -> list[int]:
+    """Ids that carry much of the weight and much more than their share of the text; one seen once needs to be alone."""
+    total = weight.sum()
+    mass: Counter[int] = Counter()
+    for one, amount in zip(ids.tolist(), weight.tolist(), strict=True):
+        mass[one] += amount
+    often = Counter(ids.tolist())
+    kept = [
+        one
+        for one, amount in mass.most_common()
+        if one >= 0
+        and amount >= _LEAST_SHARE * total
+        and amount / total >= _LEAST_LIFT * share[one]
+        and (often[one] > 1 or len(ids) < 6)
+    ]
+    return kept[:_MOST_WORDS]
+
+
+def _word_rule(corpus: Corpus, word: np.ndarray, weight: np.ndarray, making: np.ndarray) -> Rule | None:
+    words = corpus.words
+    stems = words.stem[word]
+    chosen = _heaviest(stems[making], weight[making], words.stem_share)
+    if not chosen:
+        return None
+    text = ", ".join(_forms(words, word[making], weight[making], chosen))
+    return Rule("word", text, np.isin(stems, chosen), float(words.stem_share[chosen].sum()))
+
+
+def _forms(words: Words, word: np.ndarray, weight: np.ndarray, stems: list[int], most: int = 5) -> list[str]:
+    """How the words of some stems are written, the commonest first, differences of case left out."""
+    mass: Counter[str] = Counter()
+    for one, amount in zip(word.tolist(), weight.tolist(), strict=True):
+        if words.stem[one] in stems:
+            mass[shown(words.surfaces[words.surface[one]])] += amount
+    seen: dict[str, str] = {}
+    for text, _ in mass.most_common():
+        seen.setdefault(text.lower(), text)
+    return list(seen.values())[:most]
+
+
+def shown(text: str) -> str:
+    """A word as a label shows it: signs in quotation marks, white space by its name."""
+    if not text.strip():
+        return "line break" if "\n" in text else "space"
+    return text if any(letter.isalnum() for letter in text) else f"‘{text}’"
+
+
+def _token_rule(
+    corpus: Corpus, token: np.ndarray, word: np.ndarray, weight: np.ndarray, making: np.ndarray
+) -> Rule | None:
+    ids = corpus.ids[token]
+    chosen = _heaviest(ids[making], weight[making], corpus.token_share)[:3]
+    if not chosen:
+        return None
+    holds = np.isin(ids, chosen)
+    pieces = [corpus.store.vocabulary[one].decode("utf-8", "replace").strip() for one in chosen]
+    surfaces = {corpus.words.surfaces[corpus.words.surface[one]] for one in word[making & holds].tolist()}
+    longer = sorted(text for text in surfaces if text not in pieces)[:3]
+    text = ", ".join(f"‘{piece}’" for piece in dict.fromkeys(pieces))
+    if longer:
+        text += f" in {', '.join(longer)}"
+    return Rule("token", text, holds, float(corpus.token_share[chosen].sum()))
+
+
+def _before_rule(corpus: Corpus, word: np.ndarray, weight: np.ndarray, making: np.ndarray) -> Rule | None:
+    words = corpus.words
+    before = words.previous[word]
+    chosen = _heaviest(before[making], weight[making], corpus.before_share)[:3]
+    if not chosen:
+        return None
+    earlier = np.where(before[making] >= 0, word[making] - 1, word[making])
+    text = ", ".join(f"‘{form.strip('‘’')}’" for form in _forms(words, earlier, weight[making], chosen, most=3))
+    return Rule("after", f"after {text}", np.isin(before, chosen), float(corpus.before_share[chosen].sum()))
+
+
+def _topic_rules(
+    corpus: Corpus, token: np.ndarray, word: np.ndarray, weight: np.ndarray, making: np.ndarray
+) -> list[Rule]:
+    around = [corpus.around(int(one)) for one in token]
+    mass: Counter[int] = Counter()
+    often: Counter[int] = Counter()
+    for number in np.flatnonzero(making).tolist():
+        for one in around[number]:
+            mass[one] += weight[number]
+            often[one] += 1
+    total = weight[making].sum()
+    telling = [
+        (amount / total * np.log(amount / total / corpus.near_share([one])), one)
+        for one, amount in mass.items()
+        if often[one] > 1 and corpus.words.is_word[one] and amount / total > _LEAST_LIFT * corpus.near_share([one])
+    ]
+    chosen = [one for _, one in sorted(telling, reverse=True)[:_MOST_WORDS]]
+    names = [corpus.words.stems[one] for one in chosen]
+    rules = []
+    if chosen:
+        holds = np.array([bool(found.intersection(chosen)) for found in around])
+        forms = _near_forms(corpus, token[making], chosen)
+        rules.append(Rule("near", f"near {', '.join(forms or names)}", holds, corpus.near_share(chosen)))
+    topics = [corpus.topics[one] for one in corpus.words.document[word].tolist()]
+    main, count = Counter(topic for topic, made in zip(topics, making.tolist(), strict=True) if made).most_common(1)[0]
+    if main and count > 1:
+        holds = np.array([topic == main for topic in topics])
+        text = f"about {main}" + (f": {', '.join(_near_forms(corpus, token[making], chosen)[:4])}" if chosen else "")
+        rules.append(Rule("topic", text, holds, float(corpus.topic_share[main])))
+    return rules
+
+
+def _near_forms(corpus: Corpus, token: np.ndarray, stems: list[int]) -> list[str]:
+    """The commonest writing of each stem near some tokens."""
+    words = corpus.words
+    forms: dict[int, Counter[str]] = {one: Counter() for one in stems}
+    for one in token.tolist():
+        first, last = max(0, one - NEAR), min(len(words.of_token), one + NEAR + 1)
+        for number in range(int(words.of_token[first]), int(words.of_token[last - 1]) + 1):
+            found = forms.get(int(words.stem[number]))
+            if found is not None:
+                found[words.surfaces[words.surface[number]]] += 1
+    return [counts.most_common(1)[0][0] for counts in forms.values() if counts]
+
+
+def _both(first: Rule, second: Rule) -> Rule:
+    """Two rules at once; their shares multiply, as if they were independent."""
+    return Rule("both", f"{first.text} ({second.text})", first.holds & second.holds, first.share * second.share)
