@@ -4,6 +4,7 @@ import bisect
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jinja2 import TemplateError
 
@@ -56,7 +57,8 @@ def _written(model: LanguageModel, messages: list[dict[str, str]], reply_follows
     if not model.tokenizer.chat_template:
         raise BadRequest(f"{model.source} has no chat template; give it plain text, or use a model made for chat.")
     try:
-        return model.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=reply_follows)
+        tokenizer: Any = model.tokenizer
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=reply_follows)
     except (TemplateError, TypeError, ValueError) as error:
         raise BadRequest(f"The chat template of {model.source} refuses these messages: {error}") from error
 
@@ -74,7 +76,7 @@ def _spans(
     try:
         pieces = _split(_written(model, marked, reply_follows), len(messages))
     except BadRequest:
-        pieces = None
+        pieces = []
     for change in (str, str.strip) if pieces else ():
         contents = [change(message["content"]) for message in messages]
         if "".join(itertools.chain(*zip(pieces, [*contents, ""], strict=True))) == text:
@@ -82,12 +84,12 @@ def _spans(
     return _searched(messages, text)
 
 
-def _split(skeleton: str, count: int) -> list[str] | None:
+def _split(skeleton: str, count: int) -> list[str]:
     pieces, rest = [], skeleton
     for i in range(count):
         before, mark, rest = rest.partition(_MARK.format(i))
         if not mark:
-            return None
+            return []
         pieces.append(before)
     return [*pieces, rest]
 

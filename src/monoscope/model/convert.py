@@ -39,7 +39,7 @@ def open_folder(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreT
         Damaged    weights are missing, misshapen or not whole.
     """
     with _as_sentence(folder):
-        module, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
             use_safetensors=True,
@@ -47,6 +47,7 @@ def open_folder(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreT
             local_files_only=True,
             output_loading_info=True,
         )
+        module, report = loaded
         absent = sorted({*report["missing_keys"], *(str(key[0]) for key in report["mismatched_keys"])})
         if absent:
             raise Damaged(
@@ -145,7 +146,7 @@ def _mark_control_tokens(tokenizer: PreTrainedTokenizerBase, path: Path) -> None
     tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in tokens], special_tokens=True)
 
 
-def _without_strangers(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> PreTrainedTokenizerBase:
+def _without_strangers(tokenizer: Any, vocab_size: int) -> PreTrainedTokenizerBase:
     """The tokenizer without tokens that the model has no embedding for: the reader adds its own default marks."""
     if len(tokenizer) <= vocab_size:
         return tokenizer

@@ -14,6 +14,7 @@ written down:
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,8 +110,7 @@ def planted_directions(
     the same at every `site`. Two directions are almost, not quite, at right angles.
     """
     del site
-    seed = model if isinstance(model, int) else 0
-    return list(_CONCEPTS), _plan(seed).concepts.clone()
+    return list(_CONCEPTS), _plan(model if isinstance(model, int) else 0).concepts.clone()
 
 
 def toy_texts(seed: int, documents: int) -> Iterator[tuple[str, str]]:
@@ -129,6 +129,7 @@ def toy_texts(seed: int, documents: int) -> Iterator[tuple[str, str]]:
 def build_toy(seed: int = 0) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     """The model, in float32 and evaluation mode, and its tokenizer. Takes a fraction of a second and no disk."""
     tokenizer = _tokenizer()
+    begin, end, padding = (tokenizer.get_vocab()[mark] for mark in ("<s>", "<|end|>", "</s>"))
     plan = _plan(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -139,17 +140,16 @@ def build_toy(seed: int = 0) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]
         num_key_value_heads=_HEADS,
         max_position_embeddings=_CONTEXT,
         tie_word_embeddings=False,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=begin,
+        eos_token_id=end,
+        pad_token_id=padding,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):  # all weights are written below; the caller's random state stays
         model = LlamaForCausalLM(config)
     model.generation_config = GenerationConfig(
-        eos_token_id=[tokenizer.eos_token_id, tokenizer.pad_token_id],
-        bos_token_id=tokenizer.bos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=[end, padding],
+        bos_token_id=begin,
+        pad_token_id=padding,
     )
     with torch.no_grad():
         _write_ends(model, tokenizer.get_vocab(), plan, seed)
@@ -279,7 +279,7 @@ def _write_random(block: torch.nn.Module, stream: torch.Generator, gain: float) 
         weight.copy_(torch.randn(weight.shape, generator=stream) * scale / weight.shape[1] ** 0.5)
 
 
-def _write_first_block(block: torch.nn.Module, plan: _Plan) -> None:
+def _write_first_block(block: Any, plan: _Plan) -> None:
     """Head 0 averages concepts; head 1 and one neuron make the second sink."""
     attention, mlp = block.self_attn, block.mlp
     half = _D_MODEL // _HEADS

@@ -169,7 +169,8 @@ class LanguageModel:
 
     def unembedding(self) -> Float[Tensor, "vocab d_model"]:
         """What each token reads from the normalised residual stream, in float32, the final norm's gain folded in."""
-        head = self.module.get_output_embeddings().weight.detach().float()
+        unembedding: Any = self.module.get_output_embeddings()
+        head = unembedding.weight.detach().float()
         gain = _final_gain(self.module, self.blocks, self.d_model)
         return head if gain is None else head * gain
 
@@ -199,7 +200,7 @@ def load_model(
         found = resolve_model(source, cache=cache)
         module, tokenizer = open_folder(found.folder, DTYPES[dtype])
         digest, note = found.digest, found.note
-    module = module.to(device=device, dtype=DTYPES[dtype])
+    nn.Module.to(module, device=device, dtype=DTYPES[dtype])
     return LanguageModel(module, tokenizer, source=source, digest=digest, note=note, layers_path=layers_path)
 
 
@@ -216,7 +217,7 @@ def _context_limit(config: Any) -> int:
     return 2048
 
 
-def _prefix_id(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> int:
+def _prefix_id(tokenizer: Any, vocab_size: int) -> int:
     """The token that carries the attention sink when it is put in front of a text."""
     bos = tokenizer.bos_token_id
     if bos is not None and tokenizer("a")["input_ids"][:1] == [bos]:
@@ -228,12 +229,12 @@ def _prefix_id(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> int:
     return 0
 
 
-def _final_gain(module: nn.Module, blocks: list[nn.Module], d_model: int) -> Tensor | None:
+def _final_gain(module: Any, blocks: list[nn.Module], d_model: int) -> Tensor | None:
     """The gain of the norm that stands between the last block and the unembedding."""
     inside = {id(part) for block in blocks for part in block.modules()}
     get_decoder = getattr(module, "get_decoder", None)
     decoder = get_decoder() if get_decoder is not None else None
-    norms = [
+    norms: list[Any] = [
         part
         for part in (decoder if isinstance(decoder, nn.Module) else module).modules()
         if id(part) not in inside and "norm" in type(part).__name__.lower() and _is_gain(part, d_model)
@@ -250,7 +251,7 @@ def _is_gain(part: nn.Module, d_model: int) -> bool:
 
 
 @torch.no_grad()
-def _effective_gain(norm: nn.Module, gain: Tensor) -> Tensor:
+def _effective_gain(norm: Any, gain: Tensor) -> Tensor:
     """Some norms store the gain less one: ask the norm what it does to a vector of ones and minus ones."""
     signs = torch.ones_like(gain)
     signs[1::2] = -1
