@@ -15,13 +15,14 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors
-import safetensors.torch
-from torch import Tensor
 
 from monoscope.core.errors import ArtifactNotFound, Busy, Damaged, DiskFull, RequestDiffers
+
+if TYPE_CHECKING:
+    from torch import Tensor  # not at run time: the command line answers before torch is loaded
 
 _CHUNK = 1 << 20
 
@@ -80,12 +81,15 @@ def replacing(path: Path) -> Iterator[Path]:
 def staging(folder: Path) -> Iterator[Path]:
     """Fill the folder that is handed out; on leaving without an error it takes the place of `folder`.
 
-    The old folder, if any, is moved away first and removed last.
+    The old folder, if any, is moved away first and removed last; on an error, or when a kill fell in between, it is
+    moved back.
 
     Raises
         DiskFull  the disk had no room; nothing is left behind.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    old = folder.with_name(f".{folder.name}.old")
+    _move_back(old, folder)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
     aside.chmod(0o755)
     try:
@@ -94,15 +98,31 @@ def staging(folder: Path) -> Iterator[Path]:
             for path in aside.rglob("*"):
                 _flush(path)
             _flush(aside)
-            old = folder.with_name(f".{folder.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
             if folder.exists():
                 folder.rename(old)
             aside.rename(folder)
             _flush(folder.parent)
-            shutil.rmtree(old, ignore_errors=True)
     finally:
+        _move_back(old, folder)
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _move_back(old: Path, folder: Path) -> None:
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sweep(folder: Path, name: str = "") -> None:
+    """Remove what a killed writer left aside in `folder`, of the file or folder `name` or of all.
+
+    Only for the folder's one writer: another's unfinished file would go too.
+    """
+    for path in folder.glob(f".{name}*.part"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -155,26 +175,32 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str] | None = None) -> None:
     """Write tensors as safetensors, whole or not at all."""
+    from safetensors.torch import save_file
+
     with replacing(path) as aside:
         contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-        safetensors.torch.save_file(contiguous, str(aside), metadata=dict(metadata or {}))
+        save_file(contiguous, str(aside), metadata=dict(metadata or {}))
 
 
-def read_tensors(path: Path, digest: str | None = None) -> dict[str, Tensor]:
+def read_tensors(path: Path, digest: str | None = None) -> dict[str, "Tensor"]:
     """Read a safetensors file, memory-mapped.
 
     Raises
         ArtifactNotFound  there is no such file.
         Damaged           it is not safetensors, or not the bytes that `digest` says.
     """
+    from safetensors.torch import load_file
+
     if not path.is_file():
         raise ArtifactNotFound(f"There is no file {path}.")
     if digest is not None and digest_file(path) != digest:
-        raise Damaged(f"{path} is damaged: its bytes differ from the digest in its manifest; delete it and run the command again.")
+        raise Damaged(
+            f"{path} is damaged: its bytes differ from the digest in its manifest; delete it and run the command again."
+        )
     try:
-        return safetensors.torch.load_file(str(path))
+        return load_file(str(path))
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise Damaged(f"{path} is not a whole safetensors file ({error}); delete it and make it again.") from error
 
@@ -189,7 +215,9 @@ def check_request(what: str, found: Mapping[str, Any], wanted: Mapping[str, Any]
     names = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
     if names:
         told = ", ".join(f"{name} was {found.get(name)!r} and is now {wanted.get(name)!r}" for name in names)
-        raise RequestDiffers(f"{what} was made with other settings: {told}. Use another --name, or --replace to make it again.")
+        raise RequestDiffers(
+            f"{what} was made with other settings: {told}. Use another --name, or --replace to make it again."
+        )
 
 
 @contextlib.contextmanager

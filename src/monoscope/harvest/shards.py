@@ -4,6 +4,7 @@ A shard is one group of windows, so it depends on the request and the text alone
 first shard that is missing.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ from monoscope.core.artifact import (
     digest_of,
     read_json,
     read_tensors,
+    sweep,
     write_json,
     write_tensors,
 )
@@ -136,6 +138,7 @@ def write_shards(
         check_request(f"The harvest in {folder}", read_json(folder / "request.json"), request)
     else:
         write_json(folder / "request.json", request)
+    sweep(folder)
     gate = _gate(folder, model, store, site, seed)
     plan = [("train", group) for group in groups_of_windows(store, held=False, seed=seed)]
     plan += [("held", group) for group in groups_of_windows(store, held=True, seed=seed)]
@@ -183,7 +186,7 @@ def _gate(folder: Path, model: Reader, store: TokenStore, site: Site, seed: int)
 
 def _write_shard(
     path: Path, model: Reader, store: TokenStore, site: Site, gate: Gate, windows: Tensor, progress: Progress
-) -> dict[str, int]:  # noqa: E501, PLR0913
+) -> dict[str, int]:
     pieces, counts = [], dict.fromkeys(_COUNTS, 0)
     for block, found in read_windows(model, store, site, gate, windows):
         pieces.append(block)
@@ -193,7 +196,8 @@ def _write_shard(
     x = torch.cat([piece.x.bfloat16() for piece in pieces])
     token = torch.cat([piece.token for piece in pieces]).int()
     counts["rows"] = len(x)
-    write_tensors(path, {"x": x, "token": token}, {name: str(amount) for name, amount in counts.items()})
+    # One key only: safetensors writes several in an order that differs from process to process.
+    write_tensors(path, {"x": x, "token": token}, {"counts": json.dumps(counts)})
     return {**counts, "bytes": path.stat().st_size}
 
 
@@ -202,7 +206,8 @@ def _finished(path: Path) -> dict[str, int] | None:
         return None
     try:
         with safetensors.safe_open(str(path), "pt") as stream:
-            counts = {name: int(stream.metadata()[name]) for name in _COUNTS}
+            found = json.loads(stream.metadata()["counts"])
+            counts = {name: int(found[name]) for name in _COUNTS}
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError):
         path.unlink()
         return None

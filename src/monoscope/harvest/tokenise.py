@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from monoscope.core.artifact import check_request, digest_of, plain, staging
+from monoscope.core.artifact import check_request, digest_of, plain, staging, sweep
 from monoscope.core.errors import BadRequest, EmptyText
 from monoscope.core.progress import SILENT, Progress
 from monoscope.harvest.filling import Filling, sound_text
@@ -81,6 +81,7 @@ def write_store(  # noqa: PLR0913  each is a setting of the artefact
         raise EmptyText(
             f"{', '.join(part.source for part in parts)} gave no text; {filling.dropped_empty} documents were empty."
         )
+    sweep(folder.parent, f"{folder.name}.")
     with staging(folder) as aside:
         _write(aside, filling, wanted, name or folder.name)
     return TokenStore.load(folder)

@@ -10,7 +10,7 @@ from typing import Any
 
 import safetensors
 
-from monoscope.core.artifact import check_request, read_tensors, write_tensors
+from monoscope.core.artifact import check_request, read_tensors, sweep, write_tensors
 from monoscope.core.errors import Damaged
 from monoscope.harvest.feed import Cursor
 from monoscope.train.learner import Learner
@@ -40,6 +40,7 @@ def load(folder: Path, recipe: Recipe, request: dict[str, Any], what: str) -> tu
         Damaged         it cannot be read.
     """
     path = folder / "state.safetensors"
+    sweep(folder)
     if not path.is_file():
         return None
     try:
