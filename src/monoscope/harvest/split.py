@@ -109,7 +109,7 @@ def hold_out(groups: Sequence[str], tokens: np.ndarray, *, share: float, least: 
     size = _sizes(groups, tokens)
     most = MOST_HELD * int(tokens.sum())
     held, held_tokens = set(), 0
-    for place, group in sorted((unit_hash(seed, group), group) for group in size):
+    for place, group in sorted((unit_hash("held", seed, group), group) for group in size):
         if place >= share and held_tokens >= least:
             break
         if held_tokens + size[group] <= most:
