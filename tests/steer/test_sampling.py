@@ -49,6 +49,25 @@ def test_a_row_does_not_depend_on_the_others():
     assert tokens == [int(alone[row].draw(logits[row : row + 1])[0]) for row in (0, 2)]
 
 
+def test_the_last_bits_of_equal_logits_decide_nothing():
+    logits = torch.zeros(1, 600)
+    logits[0, 40:60] = 8.0
+    noise = torch.randn(40, 600, generator=torch.Generator().manual_seed(3)) * 1e-7
+    for seed in range(20):
+        settings = [Sampling(1.0, 0.9, 1.0, seed)] * 40
+        tokens = Sampler(settings, [[0]] * 40, 600, CPU).draw(logits + noise * logits)[0]
+        assert len(set(tokens.tolist())) == 1
+        assert 40 <= int(tokens[0]) < 60
+
+
+def test_ties_beyond_the_candidates_are_kept():
+    rows = 4_000
+    settings = [Sampling(1.0, 0.3, 1.0, seed) for seed in range(rows)]
+    tokens = Sampler(settings, [[0]] * rows, 600, CPU).draw(torch.zeros(rows, 600))[0]
+    counts = torch.bincount(tokens, minlength=600).float()
+    assert float(((counts - rows / 600) ** 2 / (rows / 600)).sum()) < 599 + 5 * (2 * 599) ** 0.5
+
+
 def test_extremes():
     logits = torch.tensor([[1.0, 3.0, 2.0]])
     for settings in (Sampling(0.0), Sampling(1e-30, 1.0, 1.0), Sampling(1.0, 0.0, 1.0)):

@@ -212,9 +212,7 @@ def _slot(
 
 
 def _threshold(move: Move | None) -> float:
-    if move is None or move.gate is None or move.edit.condition is None:
-        return -torch.inf
-    return move.edit.condition.above
+    return -torch.inf if move is None or move.gate is None else move.gate_above
 
 
 def _terms(move: Move) -> tuple[float, float, float]:

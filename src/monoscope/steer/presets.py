@@ -103,9 +103,8 @@ def _path(run: Path, name: str) -> Path:
 
 def _from_record(path: Path, record: dict[str, object]) -> Preset:
     if record.get("version") != PRESET_VERSION:
-        raise Damaged(
-            f"{path} has version {record.get('version')!r}, and {PRESET_VERSION} is what is read here; save the preset again."
-        )
+        found = record.get("version")
+        raise Damaged(f"{path} has version {found!r}; this monoscope reads {PRESET_VERSION}. Save the preset again.")
     texts = {name: record.get(name) for name in ("name", "dictionary", "dictionary_digest", "note")}
     edits = record.get("edits")
     if not all(isinstance(text, str) for text in texts.values()) or not isinstance(edits, list):

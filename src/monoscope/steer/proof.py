@@ -24,7 +24,8 @@ class EditProof:
     `mean_norm_change` is the mean length of x' - x over the tokens the edit acted on, all edits together.
     `realised_activation` is the feature's mean activation there, read again after all edits, and
     `mean_activation_before` the one before. For a push both are projections on its direction. Without a token: zeros.
-    Units: those of the residual stream; `value` too, except for a scale, where it is the factor.
+    After a clamp it may fall short of `value` where the feature was silent: the formula starts from 0, but what the
+    encoder summed was below 0. Units: the residual stream's, for `value` too; for a scale it is the factor.
     """
 
     edit: str

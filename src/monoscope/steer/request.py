@@ -110,8 +110,9 @@ def bind_request(model: LanguageModel, dictionary: Dictionaries, request: Reques
 def stop_ids_of(model: LanguageModel) -> frozenset[int]:
     """The tokens with which this model ends a reply: its own, and <|im_end|> where the vocabulary has it."""
     ended = model.tokenizer.convert_tokens_to_ids("<|im_end|>")
-    known = isinstance(ended, int) and ended != model.tokenizer.unk_token_id
-    return model.stop_ids | ({ended} if known else frozenset())
+    if isinstance(ended, int) and ended != model.tokenizer.unk_token_id:
+        return model.stop_ids | {ended}
+    return model.stop_ids
 
 
 def _check_prompt(model: LanguageModel, request: Request) -> None:

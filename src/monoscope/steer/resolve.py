@@ -44,6 +44,11 @@ class ResolvedEdit:
     sink_limit = property(lambda self: self.reading.dictionary.stats.sink_limit)
 
     @property
+    def gate_above(self) -> float:
+        """What the gate must exceed; minus infinity without a gate."""
+        return -math.inf if self.edit.condition is None else self.edit.condition.above
+
+    @property
     def direction(self) -> Float[Tensor, "d_model"]:
         """The feature's unit decoder row."""
         return self.reading.dictionary.W_dec[self.edit.feature].float()
@@ -71,6 +76,7 @@ class Push:
     feature = None
     reading = None
     gate = None
+    gate_above = -math.inf
 
     def __post_init__(self) -> None:
         check_scope(self.scope)
@@ -131,6 +137,8 @@ def _find(dictionaries: Dictionary | Mapping[str, Dictionary], name: str | None,
     known = {dictionaries.name: dictionaries} if isinstance(dictionaries, Dictionary) else dictionaries
     if name is None and known:
         return next(iter(known.values()))
+    if name is None:
+        raise BadEdit(f"The edit '{edit}' needs a dictionary, and none is loaded.")
     if name not in known:
         raise BadEdit(f"The edit '{edit}' names dictionary {name!r}; loaded: {', '.join(known) or 'none'}.")
     return known[name]

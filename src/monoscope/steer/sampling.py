@@ -1,8 +1,12 @@
 """The next token of each row, each row with settings and random draws of its own.
 
 The order is Hugging Face's: repetition penalty (prompt and reply alike), temperature, top-p. One uniform draw a step
-is turned into a token by the inverse of the distribution function over tokens in falling order of probability, so two
+is turned into a token by the inverse of the distribution function over the kept tokens in order of their ids, so two
 runs with one seed use the same draws whatever the logits are.
+
+A batch and a single row differ in the last bits of their logits, which may swap two tokens of equal probability.
+That must not change what is drawn: hence the order by id, and hence top-p also keeps the tokens that are as likely as
+the last one kept, where Hugging Face keeps whichever of them sorting puts first.
 """
 
 import math
@@ -19,6 +23,8 @@ from monoscope.core.runtime import numpy_stream
 
 # Almost always the most probable tokens hold all the mass that top-p keeps; otherwise the whole row is sorted.
 _CANDIDATES = 256
+# Shares that differ by less than this part of themselves count as equal.
+_TIE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -83,26 +89,32 @@ class Sampler:
         scaled = (scores - best[:, None]) / heat
         total = scaled.logsumexp(dim=-1, keepdim=True)
         top, ids = scaled.topk(min(_CANDIDATES, scaled.shape[1]), dim=-1)
-        share = (top - total).exp()
         draws = _row_floats([stream.random() for stream in self._streams], scores.device)
-        tokens = _invert(share, ids, self._top_p, draws)
-        short = (share.sum(-1) < self._top_p[:, 0]) & torch.isfinite(best) & (self._temperature[:, 0] > 0)
+        tokens, whole = _invert((top - total).exp(), ids, self._top_p, draws)
+        short = ~whole & torch.isfinite(best) & (self._temperature[:, 0] > 0)
         if scaled.shape[1] > _CANDIDATES and bool(short.any()):
-            every, all_ids = (scaled[short] - total[short]).exp().sort(dim=-1, descending=True, stable=True)
-            tokens[short] = _invert(every, all_ids, self._top_p[short], draws[short])
+            every, all_ids = (scaled[short] - total[short]).exp().sort(dim=-1, descending=True)
+            tokens[short] = _invert(every, all_ids, self._top_p[short], draws[short])[0]
         return torch.where(torch.isfinite(best), tokens, greedy)
 
 
-def _invert(share: Tensor, ids: Tensor, top_p: Tensor, draws: Tensor) -> Tensor:
-    """The token at each row's draw, over the falling shares that top-p keeps; the first is always kept."""
-    reached = share.cumsum(dim=-1)
-    kept = reached - share < top_p
+def _invert(
+    share: Float[Tensor, "rows candidates"],
+    ids: Int[Tensor, "rows candidates"],
+    top_p: Float[Tensor, "rows 1"],
+    draws: Float[Tensor, "rows 1"],
+) -> tuple[Int[Tensor, "rows"], Bool[Tensor, "rows"]]:
+    """The token at each row's draw, given falling shares, and whether the candidates surely hold all that is kept."""
+    kept = share.cumsum(dim=-1) - share < top_p
     kept[:, 0] = True
-    reached = torch.where(kept, reached, 0.0)
-    mass = reached.amax(dim=-1, keepdim=True)
-    place = (kept & (reached <= draws * mass)).sum(dim=-1, keepdim=True)
-    last = kept.sum(dim=-1, keepdim=True) - 1
-    return ids.gather(1, torch.minimum(place, last)).squeeze(1)
+    cut = torch.where(kept, share, torch.inf).amin(dim=-1, keepdim=True) * (1 - _TIE)
+    whole = share[:, -1] < cut[:, 0]
+    order = ids.argsort(dim=-1)
+    reached = torch.where(share >= cut, share, 0.0).gather(1, order).cumsum(dim=-1)
+    # A draw that rounds to 1 would fall behind the last token.
+    place = (reached <= draws.clamp(max=1 - 1e-6) * reached[:, -1:]).sum(dim=-1, keepdim=True)
+    place = place.clamp(max=share.shape[1] - 1)
+    return ids.gather(1, order.gather(1, place)).squeeze(1), whole
 
 
 def _row_floats(values: Sequence[float], device: torch.device) -> Tensor:
