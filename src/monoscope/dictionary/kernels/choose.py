@@ -21,5 +21,8 @@ def kernels_for(device: torch.device) -> ModuleType:
     from monoscope.dictionary.kernels import cpu
 
     # Two pools of threads fight for the cores; give both the same number and never more.
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    # Starting numba's pool raises torch's number to all cores, so it is read before and put back.
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    torch.set_num_threads(threads)
     return cpu
