@@ -13,7 +13,7 @@ from monoscope.core.artifact import check_request, digest_of, plain, staging, sw
 from monoscope.core.errors import BadRequest, EmptyText
 from monoscope.core.progress import SILENT, Progress
 from monoscope.harvest.filling import Filling, sound_text
-from monoscope.harvest.packing import blank_tokens, cut
+from monoscope.harvest.packing import cut, good_starts
 from monoscope.harvest.split import break_up, hold_out, join_groups, signature, word_classes
 from monoscope.harvest.token_store import MANIFEST, TokenStore, Windows, write_files, write_manifest
 from monoscope.model.transformer import LanguageModel
@@ -105,7 +105,7 @@ def _write(folder: Path, filling: Filling, request: Mapping[str, Any], name: str
     held = hold_out(groups, counts, share=request["held_share"], least=request["held_min"], seed=request["seed"])
     ids = np.concatenate([entry.ids for entry in kept])
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    start, length, document = cut(ids, offsets, blank_tokens(model.vocabulary), request["context"])
+    start, length, document = cut(good_starts(ids, model.vocabulary), offsets, request["context"])
     chat = np.array([entry.document.chat for entry in kept], bool)
     tensors = {
         "ids": ids,

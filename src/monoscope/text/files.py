@@ -72,6 +72,16 @@ def looks_local(source: str) -> bool:
     return False
 
 
+def local_files(source: str) -> list[tuple[Path, str]]:
+    """The files that a path, folder or glob stands for, each with the name that documents show.
+
+    Raises
+        SourceNotFound  there is none.
+        EmptyText       the folder has none of a known kind.
+    """
+    return [(file.path, file.name) for file in _files(source)]
+
+
 def _is_glob(source: str) -> bool:
     return any(mark in source for mark in "*?[")
 

@@ -22,10 +22,14 @@ _LEFT_OUT = {
     "encodings",
 }
 _FEWEST, _MOST = 200, 800
+_FIRST_PIECES = 3
 
 
 def stdlib_documents(seed: int = 0) -> Iterator[Document]:
     """Pieces of 200 to 800 words, cut between top-level definitions; one file is one group.
+
+    First come at most three pieces of every file, then the rest, so that a small share of the library is not a few of
+    its largest files.
 
     Edges  a definition longer than 800 words is cut between lines. Tests and installed packages are left out.
 
@@ -36,8 +40,12 @@ def stdlib_documents(seed: int = 0) -> Iterator[Document]:
     paths = {path.relative_to(root).as_posix(): path for path in root.rglob("*.py") if _wanted(path.relative_to(root))}
     if not paths:
         raise SourceNotFound(f"The Python {sys.version.split()[0]} in use came without the source of its library.")
+    rest: list[Document] = []
     for name in sorted(paths, key=lambda name: (unit_hash(seed, name), name)):
-        yield from _pieces(name, paths[name])
+        pieces = sorted(_pieces(name, paths[name]), key=lambda piece: (unit_hash(seed, piece.id), piece.id))
+        yield from pieces[:_FIRST_PIECES]
+        rest += pieces[_FIRST_PIECES:]
+    yield from rest
 
 
 def _wanted(path: Path) -> bool:
