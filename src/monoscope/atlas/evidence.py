@@ -1,0 +1,92 @@
+"""What words speak for each feature: those it peaks on, those near, and what its documents are about.
+
+Each word has the share of the feature's activation, over its contexts, that it is there for: 1 is all of it.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from monoscope.atlas.query import Atlas
+from monoscope.atlas.words import Words, stem, word_pieces
+
+NEAR = 8
+_CHUNK = 512
+# Of each sort this many words are kept, and none with less than this share.
+_KEPT = {"peak": 24, "near": 48, "about": 24}
+_LEAST = {"peak": 0.01, "near": 0.06, "about": 0.06}
+# With few contexts a share says little: it is scaled by n / (n + 2).
+_DOUBT = 2
+_LANGUAGES = {"en": "english", "fr": "french", "es": "spanish", "de": "german", "it": "italian", "pt": "portuguese"}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The words for one feature, stem to share. `forms` gives stems as they are written."""
+
+    feature: int
+    label: str
+    label_kind: str
+    peak: dict[str, float] = field(default_factory=dict)
+    near: dict[str, float] = field(default_factory=dict)
+    about: dict[str, float] = field(default_factory=dict)
+    forms: dict[str, str] = field(default_factory=dict)
+
+
+def gather_evidence(atlas: Atlas, words: Words) -> Iterator[Evidence]:
+    """The evidence for every feature that fires, in order. Cost: some ten seconds for ten thousand features."""
+    pieces = [_stems_of(text) for text in words.surfaces]
+    about = _about_documents(atlas)
+    for first in range(0, atlas.n_features, _CHUNK):
+        numbers = list(range(first, min(atlas.n_features, first + _CHUNK)))
+        for row in atlas.rows("feature, label, label_kind, peaks, values, starts, stops", numbers):
+            if row["peaks"]:
+                yield _evidence(row, words, pieces, about)
+
+
+def _evidence(row: dict, words: Words, pieces: list[tuple[str, ...]], about: list[frozenset[str]]) -> Evidence:
+    peaks, value = np.array(row["peaks"]), np.array(row["values"])
+    weight = value / value.sum() * (len(peaks) / (len(peaks) + _DOUBT))
+    mass: dict[str, Counter[str]] = {"peak": Counter(), "near": Counter(), "about": Counter()}
+    forms: dict[str, str] = {}
+    first = words.of_token[np.maximum(np.array(row["starts"]), peaks - NEAR)]
+    last = words.of_token[np.minimum(np.array(row["stops"]), peaks + NEAR + 1) - 1]
+    at = words.of_token[peaks]
+    for amount, low, high, word in zip(weight.tolist(), first.tolist(), last.tolist(), at.tolist(), strict=True):
+        surface = int(words.surface[word])
+        for one in pieces[surface]:
+            mass["peak"][one] += amount
+            forms.setdefault(one, words.surfaces[surface])
+        kinds = set(words.surface[low : high + 1].tolist())
+        for one in {one for kind in kinds for one in pieces[kind]}:
+            mass["near"][one] += amount
+        for one in about[int(words.document[word])]:
+            mass["about"][one] += amount
+    kept = {
+        name: {one: round(share, 4) for one, share in found.most_common(_KEPT[name]) if share >= _LEAST[name]}
+        for name, found in mass.items()
+    }
+    return Evidence(row["feature"], row["label"], row["label_kind"], forms=forms, **kept)
+
+
+def _stems_of(text: str) -> tuple[str, ...]:
+    """A word's stem and, for names of code, those of its pieces."""
+    pieces = word_pieces(text)
+    whole = [stem(text)] if len(pieces) > 1 else []
+    return tuple(dict.fromkeys([*whole, *(stem(piece) for piece in pieces)]))
+
+
+def _about_documents(atlas: Atlas) -> list[frozenset[str]]:
+    found = []
+    for document in range(atlas.store.n_documents):
+        about = atlas.about(document)
+        text = f"{about['title']} {about['topic']} {about['source']} {_LANGUAGES.get(about['language'], '')}"
+        found.append(frozenset(stem(piece) for piece in word_pieces(text)))
+    return found
+
+
+def spread_words(shares: dict[str, float]) -> str:
+    """The words as a text in which each stands as often as its share is large, for a word index to count."""
+    return " ".join(word for word, share in shares.items() for _ in range(max(1, round(8 * share))))

@@ -1,0 +1,93 @@
+"""How well one feature speaks for each word of a query."""
+
+from dataclasses import dataclass
+
+from monoscope.atlas.evidence import Evidence
+from monoscope.atlas.words import stem, word_pieces
+
+_WEIGHTS = {"peak": 1.0, "near": 0.5, "about": 0.4}
+# A label that names a kind of word was tested on contexts; it speaks for most of what the feature does.
+_LABEL_WEIGHT = 0.9
+_SMALL_WORDS = (
+    "a an and are as at by for from how in into is it of on or that the their this to was what when where which who "
+    "why with about features feature words word things thing le la les de du des et un une el los las del y"
+)
+_STOPWORDS = frozenset(_SMALL_WORDS.split())
+# Names of kinds of tokens, and how they are written; nothing about the world.
+ALSO = {
+    "exception": ("error", "raise", "except", "traceback"),
+    "error": ("exception", "raise"),
+    "digit": ("number", "numeral"),
+    "number": ("digit", "year"),
+    "date": ("month", "year", "day"),
+    "year": ("date",),
+    "month": ("date",),
+    "function": ("def", "method"),
+    "loop": ("for", "while"),
+    "variable": ("identifier",),
+    "string": ("quotation",),
+    "newline": ("line", "break"),
+    "bracket": ("parenthesis",),
+}
+_ALSO_WEIGHT, _PREFIX_WEIGHT, PREFIX = 0.75, 0.5, 5
+
+
+@dataclass(frozen=True)
+class Match:
+    """How well a feature speaks for one word of the query, where, and by which word."""
+
+    weight: float
+    where: str
+    word: str
+
+
+def query_terms(query: str) -> list[str]:
+    """The stems of a query's words, small grammatical words left out where others remain."""
+    pieces = [piece for piece in word_pieces(query) if piece not in _STOPWORDS] or word_pieces(query)
+    return list(dict.fromkeys(stem(piece) for piece in pieces))
+
+
+def match_term(term: str, one: Evidence) -> Match:
+    """The best way in which a feature speaks for a word: itself, what it is written as, or a word of its family."""
+    best = _exact(term, one, 1.0)
+    for other in ALSO.get(term, ()):
+        best = max(best, _exact(stem(other), one, _ALSO_WEIGHT), key=lambda match: match.weight)
+    if best.weight < _PREFIX_WEIGHT and len(term) >= PREFIX:
+        for where in ("peak", "about"):
+            for word, share in getattr(one, where).items():
+                likeness = _likeness(term, word)
+                if likeness * share * _WEIGHTS[where] > best.weight:
+                    best = Match(likeness * share * _WEIGHTS[where], where, word)
+    return best
+
+
+def _exact(term: str, one: Evidence, weight: float) -> Match:
+    matches = [Match(weight * _WEIGHTS[where] * getattr(one, where).get(term, 0.0), where, term) for where in _WEIGHTS]
+    best = max(matches, key=lambda match: match.weight)
+    if one.label_kind in ("kind", "language", "topic") and term in label_stems(one.label):
+        best = max(best, Match(weight * _LABEL_WEIGHT, "label", term), key=lambda match: match.weight)
+    # A word both at the peak and near it, or in the title as well, speaks louder.
+    return Match(min(1.2, 0.8 * best.weight + 0.2 * sum(match.weight for match in matches)), best.where, best.word)
+
+
+def label_stems(label: str) -> set[str]:
+    """The stems of a label's words."""
+    return {stem(piece) for piece in word_pieces(label)}
+
+
+def _likeness(term: str, word: str) -> float:
+    """Words that begin alike for most of their length are often of one family."""
+    common = 0
+    for mine, other in zip(term, word, strict=False):
+        if mine != other:
+            break
+        common += 1
+    share = common / max(len(term), len(word))
+    return _PREFIX_WEIGHT * share if common >= PREFIX and share >= 0.55 else 0.0
+
+
+def why(matches: dict[str, Match], rarity: dict[str, float]) -> str:
+    """The strongest matches in words."""
+    told = {"peak": "fires on ‘{}’", "near": "near ‘{}’", "about": "in texts about ‘{}’", "label": "label says ‘{}’"}
+    ranked = sorted(matches.items(), key=lambda item: -item[1].weight * rarity[item[0]])
+    return ", ".join(told[match.where].format(match.word) for _, match in ranked[:3] if match.weight > 0)
