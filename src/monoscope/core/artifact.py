@@ -62,8 +62,9 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises
         DiskFull  the disk had no room; nothing is left behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    with saying_disk_full(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     os.close(handle)
     aside = Path(name)
     try:
@@ -87,10 +88,11 @@ def staging(folder: Path) -> Iterator[Path]:
     Raises
         DiskFull  the disk had no room; nothing is left behind.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
     old = folder.with_name(f".{folder.name}.old")
     _move_back(old, folder)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    with saying_disk_full(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
     aside.chmod(0o755)
     try:
         with saying_disk_full(folder):
