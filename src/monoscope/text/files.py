@@ -222,7 +222,7 @@ def _json_lines(stream: BinaryIO, name: str) -> Iterator[Document]:
             continue
         if not isinstance(record, dict):
             raise Damaged(f"{where} holds no JSON object; each line must be one with text or messages.")
-        yield document_from({"id": f"{name}:{number}", **record}, source=name, where=where)
+        yield document_from(record, source=name, where=where, number=number)
 
 
 def _csv_rows(stream: BinaryIO, name: str) -> Iterator[Document]:
@@ -233,11 +233,13 @@ def _csv_rows(stream: BinaryIO, name: str) -> Iterator[Document]:
         for row in rows:
             where = f"{name} line {rows.line_num}"
             named = {key: value for key, value in row.items() if key is not None}
-            yield document_from({"id": f"{name}:{rows.line_num}", **named}, source=name, where=where)
+            yield document_from(named, source=name, where=where, number=rows.line_num)
     except csv.Error as error:
         raise Damaged(f"{name} line {rows.line_num} is not CSV ({error}).") from error
     except UnicodeDecodeError as error:
         raise Damaged(_not_utf8(name, rows.line_num + 1, error)) from error
+    finally:
+        lines.detach()
 
 
 def _parquet(file: _File) -> Iterator[Document]:
@@ -252,7 +254,7 @@ def _parquet(file: _File) -> Iterator[Document]:
             for record in batch.to_pylist():
                 number += 1
                 where = f"{file.name} row {number}"
-                yield document_from({"id": f"{file.name}:{number}", **record}, source=file.name, where=where)
+                yield document_from(record, source=file.name, where=where, number=number)
     except (pa.ArrowException, OSError) as error:
         raise Damaged(f"{file.path} is not a whole Parquet file ({error}).") from error
 

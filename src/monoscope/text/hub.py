@@ -92,8 +92,8 @@ def _rows(source: str, name: str, config: str, split: str, column: str) -> Itera
     number = 0
     try:
         for number, record in enumerate(datasets.load_dataset(name, config or None, split=split, streaming=True), 1):
-            known = {"id": f"{name}:{number}", **record}
-            yield document_from(known, source=source, where=f"{source} row {number}", column=column)
+            where = f"{source} row {number}"
+            yield document_from(record, source=source, where=where, number=number, column=column)
     except MonoscopeError:
         raise
     except Exception as error:

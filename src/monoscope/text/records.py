@@ -10,14 +10,17 @@ from monoscope.text.corpus import Document
 _KNOWN = ("title", "language", "group", "topic", "id")
 
 
-def document_from(record: Mapping[str, Any], *, source: str, where: str, column: str = "") -> Document:
+def document_from(record: Mapping[str, Any], *, source: str, where: str, number: int, column: str = "") -> Document:
     """The document that a record holds under `text`, `messages` or the named column.
+
+    A record without an id is known by its source and number.
 
     Raises
         EmptyText  the record has none of these.
         Damaged    what stands there is no text and no list of messages.
     """
-    known = {name: str(record[name]) for name in _KNOWN if record.get(name) is not None}
+    known = {"id": f"{source}:{number}"}
+    known |= {name: str(record[name]) for name in _KNOWN if record.get(name) is not None}
     name = column or ("messages" if record.get("messages") is not None else "text")
     if name not in record:
         wanted = f"a column {column!r}" if column else "a column text or messages"
