@@ -1,43 +1,35 @@
 """Which documents belong together, and which of them are held out."""
 
+import re
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from monoscope.text.corpus import unit_hash
 
-SHINGLE_TOKENS = 5
+SHINGLE_WORDS = 5
 MOST_HELD = 0.30
 _BANDS, _ROWS = 8, 4
 _ALIKE = 0.6
 _DOMINANT = 0.10
+_WORD = re.compile(r"\w+")
 
 
-def word_classes(vocabulary: Sequence[bytes]) -> np.ndarray:
-    """A number for each token id that ignores case and white space; -1 where no letter or digit is left."""
-    numbers: dict[bytes, int] = {}
-    return np.array([_class_of(word, numbers) for word in vocabulary], dtype=np.int64)
+def signature(text: str) -> np.ndarray | None:
+    """MinHash of a text's shingles of five words: the share of equal entries estimates Jaccard likeness.
 
+    Case, white space and punctuation do not count.
 
-def _class_of(word: bytes, numbers: dict[bytes, int]) -> int:
-    folded = word.decode("utf-8", "replace").strip().lower().encode("utf-8", "replace")
-    if not any(byte > 127 or chr(byte).isalnum() for byte in folded):
-        return -1
-    return numbers.setdefault(folded, len(numbers))
-
-
-def signature(classes: np.ndarray) -> np.ndarray | None:
-    """MinHash of a document's shingles of five words: the share of equal entries estimates Jaccard likeness.
-
-    Edges   None for a document of fewer than five words.
+    Edges   None for a text of fewer than five words.
     Source  Broder, On the resemblance and containment of documents, 1997.
     """
-    words = classes[classes >= 0].astype(np.uint64)
-    count = len(words) - SHINGLE_TOKENS + 1
+    words = np.array([zlib.crc32(word.encode("utf-8", "replace")) for word in _WORD.findall(text.lower())], np.uint64)
+    count = len(words) - SHINGLE_WORDS + 1
     if count < 1:
         return None
     rolled = np.zeros(count, dtype=np.uint64)
-    for place in range(SHINGLE_TOKENS):
+    for place in range(SHINGLE_WORDS):
         rolled = rolled * np.uint64(0x9E3779B97F4A7C15) + words[place : place + count] + np.uint64(1)
     mixed = _mix(rolled)[None, :] * _MULTIPLIERS[:, None]
     return (mixed >> np.uint64(32)).min(axis=1).astype(np.uint32)

@@ -14,7 +14,7 @@ from monoscope.core.errors import BadRequest, EmptyText
 from monoscope.core.progress import SILENT, Progress
 from monoscope.harvest.filling import Filling, sound_text
 from monoscope.harvest.packing import cut, good_starts
-from monoscope.harvest.split import break_up, hold_out, join_groups, signature, word_classes
+from monoscope.harvest.split import break_up, hold_out, join_groups, signature
 from monoscope.harvest.token_store import MANIFEST, TokenStore, Windows, write_files, write_manifest
 from monoscope.model.transformer import LanguageModel
 from monoscope.text.corpus import Document, Part
@@ -98,9 +98,8 @@ def _as_parts(documents: Iterable[Document] | Sequence[Part]) -> list[Part]:
 def _write(folder: Path, filling: Filling, request: Mapping[str, Any], name: str) -> None:
     model, kept = filling.model, filling.kept
     counts = np.array([len(entry.ids) for entry in kept], np.int64)
-    classes = word_classes(model.vocabulary)
     given = [entry.document.group for entry in kept]
-    joined = join_groups(given, [signature(classes[entry.ids[~entry.template]]) for entry in kept])
+    joined = join_groups(given, [signature(_words(entry.document)) for entry in kept])
     groups = break_up(joined, counts)
     held = hold_out(groups, counts, share=request["held_share"], least=request["held_min"], seed=request["seed"])
     ids = np.concatenate([entry.ids for entry in kept])
@@ -144,6 +143,10 @@ def _write(folder: Path, filling: Filling, request: Mapping[str, Any], name: str
         "shares": _shares(filling),
     }
     write_manifest(folder, manifest)
+
+
+def _words(document: Document) -> str:
+    return "\n".join(content for _, content in document.messages) if document.chat else document.text
 
 
 def _table(documents: Sequence[Document], groups: Sequence[str], held: np.ndarray, chat: np.ndarray) -> pa.Table:
