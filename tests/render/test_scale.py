@@ -56,4 +56,5 @@ def test_text_can_be_read_on_every_ground(theme, shades):
     for text in ("ink", "dim", "accent", "warn", "good"):
         assert _contrast(theme[text], theme["ground"]) >= 4.5, text
         assert _contrast(theme[text], theme["raised"]) >= 4.5, text
+    assert min(_contrast(theme["control"], theme[ground]) for ground in ("ground", "raised")) >= 3
     assert _contrast(theme["on-accent"], theme["accent"]) >= 4.5

@@ -5,14 +5,19 @@ import math
 from collections.abc import Sequence
 
 _FLOOR = 0.06
+_SPARK_BARS, _SPARK_WIDTH, _SPARK_HEIGHT = 12, 60, 16
 
 
 def histogram(edges: Sequence[float], counts: Sequence[int], *, width: int = 360, height: int = 96) -> str:
-    """Bars of log(1 + count), lowest values on the left. `data-lo` and `data-hi` tell a script the value axis."""
-    bars = len(counts)
-    if not bars or not any(counts):
+    """Bars of log(1 + count) over equally wide bins, lowest values on the left; empty bins at both ends are left out.
+
+    `data-edges` tells a script where a value stands.
+    """
+    first, last = filled(counts)
+    if first == last:
         return ""
-    step = width / bars
+    edges, counts = edges[first : last + 1], counts[first:last]
+    step = width / len(counts)
     shapes = []
     for number, share in enumerate(_heights(counts)):
         if not share:
@@ -26,23 +31,35 @@ def histogram(edges: Sequence[float], counts: Sequence[int], *, width: int = 360
     told = f"Histogram of {sum(counts):,} activations from {edges[0]:.2f} to {edges[-1]:.2f}, height on a log scale"
     return (
         f'<svg class="hist" viewBox="0 0 {width} {height}" role="img" aria-label="{html.escape(told)}" '
-        f'data-lo="{edges[0]:.6g}" data-hi="{edges[-1]:.6g}" preserveAspectRatio="none">'
+        f'data-edges="{" ".join(f"{edge:.4g}" for edge in edges)}" preserveAspectRatio="none">'
         f'{"".join(shapes)}<line class="at" x1="-9" x2="-9" y1="0" y2="{height}"/></svg>'
     )
 
 
-def sparkline(counts: Sequence[int], *, bars: int = 12, width: int = 60, height: int = 16) -> str:
+def filled(counts: Sequence[int]) -> tuple[int, int]:
+    """The first bin that holds something, and the one after the last; twice 0 when none does."""
+    held = [number for number, count in enumerate(counts) if count > 0]
+    return (held[0], held[-1] + 1) if held else (0, 0)
+
+
+def sparkline(counts: Sequence[int]) -> str:
     """The same in a thumbnail of one path; decoration, as the numbers stand beside it."""
-    merged = _merge(counts, bars)
-    if not any(merged):
-        return f'<svg class="spark" viewBox="0 0 {width} {height}" aria-hidden="true"></svg>'
-    step = width / len(merged)
-    path = "".join(
-        f"M{number * step:.1f} {height}v-{max(share * height, 0.1):.1f}h{step - 1:.1f}V{height}z"
+    path = sparkline_path(counts)
+    inside = f'<path d="{path}"/>' if path else ""
+    return f'<svg class="spark" viewBox="0 0 {_SPARK_WIDTH} {_SPARK_HEIGHT}" aria-hidden="true">{inside}</svg>'
+
+
+def sparkline_path(counts: Sequence[int]) -> str:
+    """The path of a thumbnail of 60 by 16; empty where nothing was counted."""
+    merged = _merge(counts[slice(*filled(counts))], _SPARK_BARS)
+    if not merged:
+        return ""
+    step = _SPARK_WIDTH / len(merged)
+    return "".join(
+        f"M{number * step:.1f} {_SPARK_HEIGHT}v-{share * _SPARK_HEIGHT:.1f}h{step - 1:.1f}V{_SPARK_HEIGHT}z"
         for number, share in enumerate(_heights(merged))
         if share
     )
-    return f'<svg class="spark" viewBox="0 0 {width} {height}" aria-hidden="true"><path d="{path}"/></svg>'
 
 
 def _heights(counts: Sequence[int]) -> list[float]:

@@ -99,15 +99,16 @@ def around(units: Sequence[Unit], most: int) -> tuple[Sequence[Unit], bool, bool
     return units[start : start + most], start > 0, start + most < len(units)
 
 
-def units_html(units: Sequence[Unit], largest: float, *, links: str | None = None, unit_name: str = "") -> str:
+def units_html(units: Sequence[Unit], largest: float, *, links: str | None = None, chosen: int | None = None) -> str:
     """Units as HTML, every text escaped: bare text where nothing fires, `<span>` with level and hover text elsewhere.
 
-    `links`, when given, is an address ending in a parameter to which each unit's position is added.
+    `links`, when given, is an address ending in a parameter to which each unit's position is added; `chosen` is the
+    position whose link is the current one.
     """
-    return "".join(_unit_html(unit, largest, links, unit_name) for unit in units)
+    return "".join(_unit_html(unit, largest, links, chosen) for unit in units)
 
 
-def units_json(units: Sequence[Unit], largest: float, unit_name: str = "") -> list[dict[str, object]]:
+def units_json(units: Sequence[Unit], largest: float) -> list[dict[str, object]]:
     """Units for a script: `c` the class, `p` the parts as [kind, text], `h` the hover text, `i` the position."""
     return [
         {
@@ -115,7 +116,7 @@ def units_json(units: Sequence[Unit], largest: float, unit_name: str = "") -> li
             "c": level_class(unit.value, largest),
             "p": [[part.kind, part.text] for part in unit.parts],
             "v": round(unit.value, 4),
-            "h": hover_text(unit, largest, unit_name) if unit.value else "",
+            "h": hover_text(unit, largest) if unit.value else "",
         }
         for unit in units
     ]
@@ -126,10 +127,10 @@ def parts_html(parts: Sequence[Part]) -> str:
     return "".join(_part_html(part) for part in parts)
 
 
-def hover_text(unit: Unit, largest: float, unit_name: str = "") -> str:
+def hover_text(unit: Unit, largest: float) -> str:
     """What a unit says when pointed at."""
     shown = "".join(part.text for part in unit.parts)
-    text = f"\u201c{shown}\u201d  {unit.value:.2f}{unit_name}"
+    text = f"\u201c{shown}\u201d  {unit.value:.2f}"
     if largest > 0:
         text += f"  \u00b7  {100 * abs(unit.value) / largest:.0f} % of the largest"
     if len(unit.values) > 1:
@@ -245,7 +246,7 @@ def _part_html(part: Part) -> str:
     return text
 
 
-def _unit_html(unit: Unit, largest: float, links: str | None, unit_name: str) -> str:
+def _unit_html(unit: Unit, largest: float, links: str | None, chosen: int | None) -> str:
     shade = level_class(unit.value, largest)
     before = "".join(part.text for part in unit.parts if part.kind == SPACE)
     inside = parts_html([part for part in unit.parts if part.kind != SPACE])
@@ -254,8 +255,9 @@ def _unit_html(unit: Unit, largest: float, links: str | None, unit_name: str) ->
     inside = inside.removesuffix("<br>")
     if links is not None and inside:
         wanted = f' class="{shade}"' if shade else ""
-        return f'{before}<a{wanted} href="{html.escape(links)}{unit.first}">{inside}</a>{breaks}'
+        current = ' aria-current="true"' if chosen == unit.first else ""
+        return f'{before}<a{wanted}{current} href="{html.escape(links)}{unit.first}">{inside}</a>{breaks}'
     if not shade:
         return before + inside + breaks
-    hover = html.escape(hover_text(unit, largest, unit_name))
+    hover = html.escape(hover_text(unit, largest))
     return f'{before}<span class="{shade}" data-h="{hover}" data-v="{unit.value:.4g}">{inside}</span>{breaks}'

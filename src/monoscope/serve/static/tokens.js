@@ -1,0 +1,58 @@
+// Display units into nodes. The server has made them clean; nothing is decoded or parsed here.
+
+/**
+ * @typedef {[string, string]} Part kind (space, text, mark, break, chip) and text
+ * @typedef {{i: number, c: string, p: Part[], v: number, h: string}} Unit
+ */
+
+/**
+ * @param {Part[]} parts
+ * @returns {DocumentFragment}
+ */
+export function partNodes(parts) {
+  const nodes = document.createDocumentFragment();
+  for (const [kind, text] of parts) {
+    if (kind === "mark" || kind === "break") nodes.append(element("i", "z", text));
+    else if (kind === "chip") nodes.append(element("b", "chip", text));
+    else nodes.append(text);
+    if (kind === "break") nodes.append(document.createElement("br"));
+  }
+  return nodes;
+}
+
+/**
+ * @param {Unit[]} units
+ * @returns {DocumentFragment}
+ */
+export function unitNodes(units) {
+  const nodes = document.createDocumentFragment();
+  for (const unit of units) {
+    if (!unit.c) {
+      nodes.append(partNodes(unit.p));
+      continue;
+    }
+    const span = element("span", unit.c, "");
+    span.dataset.h = unit.h;
+    span.dataset.v = String(unit.v);
+    const inside = unit.p.filter(([kind]) => kind !== "space");
+    const last = inside.at(-1);
+    span.append(partNodes(inside));
+    if (last && last[0] === "break" && span.lastChild) span.lastChild.remove();
+    nodes.append(unit.p.filter(([kind]) => kind === "space").map(([, text]) => text).join(""), span);
+    if (last && last[0] === "break") nodes.append(document.createElement("br"));
+  }
+  return nodes;
+}
+
+/**
+ * @param {string} tag
+ * @param {string} className
+ * @param {string} text
+ * @returns {HTMLElement}
+ */
+export function element(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text) made.textContent = text;
+  return made;
+}
