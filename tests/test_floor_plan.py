@@ -22,7 +22,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS, start=1) for room 
 TOP = len(FLOORS) + 1
 # Optional or slow libraries, each kept to one room.
 HEAVY = ("numba", "datasets", "zstandard", "cyclopts", "rich", "gguf", "ray", "openai", "triton", "pacmap", "duckdb")
-WEB = ("fastapi", "uvicorn", "jinja2", "starlette", "pydantic")
+WEB = ("fastapi", "uvicorn", "starlette", "pydantic")
 SERVE_OPENERS = {"cli", "demo"}
 MAY_IMPORT_THE_ROOT: set[str] = set()
 
@@ -149,6 +149,8 @@ def test_a_heavy_library_lives_in_one_room(library: str) -> None:
 
 def test_web_libraries_live_with_the_server() -> None:
     assert _rooms_with(WEB) <= {"serve"}
+    # Chat templates come with the models and are written in jinja2; the pages are ours.
+    assert _rooms_with(("jinja2",)) <= {"serve", "model"}
 
 
 def _rooms_with(libraries: tuple[str, ...]) -> set[str]:

@@ -202,6 +202,9 @@ def test_a_second_process_is_told_who_writes(tmp_path: Path) -> None:
 # --- a full disk
 
 
+_OPEN = os.open
+
+
 class _FailingCalls:
     """Lets the nth call of any of the system's writing functions fail as a full disk does."""
 
@@ -214,8 +217,9 @@ class _FailingCalls:
 
     def _wrapped(self, function: Callable) -> Callable:
         def call(*args: object, **kwargs: object) -> object:
-            self.count += 1
-            if self.count == self._fail_at:
+            reads = function is _OPEN and not args[1] & (os.O_WRONLY | os.O_RDWR)
+            self.count += not reads
+            if self.count == self._fail_at and not reads:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return function(*args, **kwargs)
 

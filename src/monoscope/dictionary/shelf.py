@@ -1,6 +1,5 @@
 """Dictionaries to and from their folder: `docs/formats/dictionary.md`."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import torch
 from torch import Tensor
 
 from monoscope.core.artifact import digest_file, read_json, read_tensors, write_json, write_tensors
-from monoscope.core.errors import ArtifactNotFound, BadNumbers, Damaged
+from monoscope.core.errors import ArtifactNotFound, BadNumbers, BadRequest, Damaged
 from monoscope.core.site import Site
 from monoscope.core.sparse import SparseCode
 from monoscope.dictionary.base import Dictionary, Stats, Weights
@@ -27,8 +26,8 @@ _PROBE_ERROR = 1e-3
 def save_dictionary(
     folder: Path, dictionary: Dictionary, *, probe: Tensor, request: dict[str, Any], provenance: dict[str, Any]
 ) -> None:
-    """Write weights, statistics and where they came from. `probe` are some rows whose codes are kept as a self-check."""
-    weights = {name: tensor for name, tensor in asdict(dictionary.weights).items() if tensor is not None}
+    """Write weights, statistics and where they came from. The codes of some rows, `probe`, are kept as a self-check."""
+    weights = {name: tensor for name, tensor in vars(dictionary.weights).items() if tensor is not None}
     for name, tensor in weights.items():
         if not torch.isfinite(tensor).all():
             raise BadNumbers(f"{name} of dictionary {dictionary.name} holds NaN or infinity; it is not saved.")
@@ -99,30 +98,35 @@ def load_dictionary(folder: Path) -> Dictionary:
         weights = Weights(**read_tensors(folder / "sae_weights.safetensors", digests["sae_weights.safetensors"]))
         tensors = read_tensors(folder / "stats.safetensors", digests["stats.safetensors"])
         dictionary = kind(
-            _checked(weights, folder),
+            _checked(weights, tensors, folder),
             site=Site.parse(about["site"]),
             name=about["name"],
             stats=_stats(tensors),
             settings=about["settings"],
         )
-    except (KeyError, TypeError) as error:
+        _check_probe(dictionary, tensors, folder)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, BadRequest) as error:
         raise Damaged(f"{folder}/monoscope.json does not describe a dictionary ({error!r}); train it again.") from error
-    _check_probe(dictionary, tensors, folder)
     return dictionary
 
 
-def _checked(weights: Weights, folder: Path) -> Weights:
-    n_latents, d_out = weights.W_dec.shape
-    wanted = {"b_enc": (n_latents,), "b_dec": (d_out,), "threshold": (n_latents,)}
-    for name, tensor in asdict(weights).items():
+def _checked(weights: Weights, tensors: dict[str, Tensor], folder: Path) -> Weights:
+    (n_latents,), (d_in,), (d_out,) = tensors["max"].shape, tensors["mean_vector"].shape, weights.b_dec.shape
+    per_latent = (n_latents,)
+    wanted = {
+        "W_enc": (d_in, n_latents),
+        "b_enc": per_latent,
+        "W_dec": (n_latents, d_out),
+        "b_dec": (d_out,),
+        "threshold": per_latent,
+    }
+    for name, tensor in vars(weights).items():
         if tensor is None:
             continue
-        if name in wanted and tuple(tensor.shape) != wanted[name]:
+        if tuple(tensor.shape) != wanted[name]:
             raise Damaged(f"{name} in {folder} has shape {tuple(tensor.shape)}, not {wanted[name]}; train it again.")
         if not torch.isfinite(tensor).all():
             raise Damaged(f"{name} in {folder} holds NaN or infinity; train it again.")
-    if weights.W_enc.shape[1] != n_latents:
-        raise Damaged(f"W_enc in {folder} has {weights.W_enc.shape[1]} latents and W_dec {n_latents}; train it again.")
     return weights
 
 

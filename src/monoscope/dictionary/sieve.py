@@ -1,13 +1,12 @@
 """Encoding against fixed thresholds at the price of a bfloat16 product, with float32 results.
 
-The product in bfloat16 only says which entries may pass. Rounding both factors to bfloat16 moves a product by at most
-2⁻⁸ |x| |w| (Cauchy-Schwarz over the rounded terms), rounding the result by at most 2⁻⁸ of it; whatever comes within that
-of its threshold is computed again in float32, and only that decides.
+The product in bfloat16 only says which entries may pass. Rounding moves a number by at most 2⁻⁸ of it: rounding both
+factors moves a product by at most 2 · 2⁻⁸ |x| |w| (Cauchy-Schwarz over the rounded terms), rounding the result by at
+most 2⁻⁸ of it. Whatever comes within that of its threshold is computed again in float32, and only that decides.
 """
 
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -39,7 +38,7 @@ class Sieve:
         """The entries strictly above their threshold, with float32 values."""
         x = x.float().contiguous()
         centred = x - self._centre
-        slack = _ROUNDING * (float(centred.norm(dim=1).max()) * self._norms + self._level.abs())
+        slack = _ROUNDING * (2 * float(centred.norm(dim=1).max()) * self._norms + self._level.abs())
         maybe = self._kernels.above_any(centred.bfloat16() @ self._half.T, self._level - slack)
         values = self._kernels.products(maybe, x, self._rows) + self._bias[maybe.indices.long()]
         found = SparseCode(maybe.indices, values, maybe.starts, maybe.n_latents)

@@ -23,7 +23,8 @@ _BITS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
 def above(pre: Float[Tensor, "rows n_latents"], threshold: Float[Tensor, "n_latents"]) -> SparseCode:
     """See reference.above."""
     pre = pre.contiguous()
-    keys = threshold.clamp(min=0).to(pre.dtype).view(_BITS[pre.dtype])
+    # Adding zero makes a negative zero positive: as an integer it is the least of all.
+    keys = _rounded_down(threshold.clamp(min=0) + 0.0, pre.dtype).view(_BITS[pre.dtype])
     return _scan(pre, keys.numpy())
 
 
@@ -32,11 +33,15 @@ def above_any(pre: Float[Tensor, "rows n_latents"], level: Float[Tensor, "n_late
     floats do not order like integers, and few latents have one.
     """
     bits = _BITS[pre.dtype]
-    rounded = level.to(pre.dtype)
-    down = torch.nextafter(rounded, torch.full_like(rounded, -torch.inf))
-    lower = torch.where(rounded.float() > level, down, rounded)
+    lower = _rounded_down(level, pre.dtype)
     keys = torch.where(lower > 0, lower.view(bits), torch.iinfo(bits).min)
     return _scan(pre, keys.numpy())
+
+
+def _rounded_down(level: Float[Tensor, "n_latents"], dtype: torch.dtype) -> Float[Tensor, "n_latents"]:
+    rounded = level.to(dtype)
+    down = torch.nextafter(rounded, torch.full_like(rounded, -torch.inf))
+    return torch.where(rounded.float() > level, down, rounded)
 
 
 def top_rows(pre: Float[Tensor, "rows n_latents"], k: int) -> SparseCode:
@@ -102,7 +107,7 @@ def weight_gradients(
     x: Float[Tensor, "rows d_in"],
     out: tuple[Float[Tensor, "n_latents d_out"], Float[Tensor, "n_latents d_in"], Float[Tensor, "n_latents"]],
 ) -> None:
-    """See reference.weight_gradients. Warm `out` is worth five times here: first-touch page faults cost more than the sums."""
+    """See reference.weight_gradients. A warm `out` is worth five times here: page faults cost more than the sums."""
     decoder, encoder, bias = (place.numpy() for place in out)
     starts, rows, order = _by_latent(code.starts.numpy(), code.indices.numpy(), code.n_latents)
     entries = (starts, rows, order, code.values.numpy(), pull.numpy())
@@ -225,7 +230,7 @@ def _by_latent(starts, indices, n_latents):
 
 
 @numba.njit(parallel=True, cache=True, nogil=True, fastmath=True)
-def _weight_gradients(starts, rows, order, values, pull, residual, x, decoder, encoder, bias):
+def _weight_gradients(starts, rows, order, values, pull, residual, x, decoder, encoder, bias):  # noqa: PLR0913  arrays
     for latent in prange(len(starts) - 1):
         total = np.float32(0)
         decoder[latent, :] = 0
