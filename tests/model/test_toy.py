@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from monoscope.core.site import Site
+from monoscope.core.toy_text import toy_concepts, toy_texts
 from monoscope.model.sinks import SINK_FACTOR
-from monoscope.model.toy import build_toy, planted_directions, toy_concepts, toy_texts
+from monoscope.model.toy import build_toy, planted_directions
 from monoscope.model.transformer import LanguageModel, load_model
 
 

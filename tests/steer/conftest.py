@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from monoscope.core.site import Site
+from monoscope.core.toy_text import toy_texts
 from monoscope.dictionary.base import Dictionary, Stats, Weights
 from monoscope.dictionary.relu import ReluDictionary
 from monoscope.model.chat import render_plain
 from monoscope.model.sinks import sink_limit
-from monoscope.model.toy import planted_directions, toy_texts
+from monoscope.model.toy import planted_directions
 from monoscope.model.transformer import LanguageModel, load_model
 
 SITE = Site(2)

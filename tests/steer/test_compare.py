@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from monoscope.core.errors import BadNumbers, EmptyText
+from monoscope.core.toy_text import toy_concepts
 from monoscope.model.chat import render_plain
-from monoscope.model.toy import toy_concepts
 from monoscope.steer.compare import (
     difference_of_means,
     perplexity_under,

@@ -41,7 +41,7 @@ KINDS: dict[str, tuple[tuple[str, ...], dict[str, float]]] = {
     "first": (("The", "A", "Every", "Some"), {"content": 1.0}),
     "again": ((" The", " A", " Every", " Some", " Then the"), {"content": 1.0}),
     "article": ((" the", " a", " every", " some", " this"), {"content": 1.0}),
-    "content": ((), {"verb": 1.0, "joint": 0.85, "stop": 0.8}),
+    "content": ((), {"verb": 1.0, "joint": 0.95, "stop": 1.0}),
     "verb": ((" sees", " finds", " has", " likes", " needs", " meets", " is", " makes", " keeps"), {"article": 1.0}),
     "joint": ((" and", " near", " with", " under", " about", " of", " for"), {"article": 1.0}),
     "stop": ((".", "!"), {"again": 1.0, "end": 0.7}),

@@ -11,63 +11,25 @@ written down:
 - the unembedding reads the same directions, so adding a concept's direction makes its words likelier.
 """
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from monoscope.core.runtime import numpy_stream, random_stream
+from monoscope.core.runtime import random_stream
 from monoscope.core.site import Site
+from monoscope.core.toy_text import KINDS, toy_concepts
 from monoscope.model.vocabulary import byte_letters
 
 TOY_VERSION = 1
 
-_CONCEPTS = {
-    "animals": "fox bear horse wolf rabbit otter salmon python bass crane turkey bat",
-    "colours": "red blue green yellow purple orange rose gold silver olive",
-    "cities": "paris london tokyo berlin madrid brooklyn venice sydney",
-    "bridges": "bridge span arch viaduct cable tower brooklyn london venice",
-    "numbers": "two three four seven nine dozen hundred quarter",
-    "foods": "bread cheese rice soup salmon turkey olive pie honey",
-    "fruit": "apple pear orange lemon cherry plum olive",
-    "music": "song piano violin drum opera bass pipe keyboard record",
-    "chemistry": "acid oxygen carbon sodium mercury solution silver compound",
-    "space": "planet moon comet galaxy orbit mercury star probe",
-    "weather": "rain snow storm wind cloud thunder front fog",
-    "medicine": "doctor nurse fever vaccine surgery tablet vessel cell",
-    "sport": "goal team match referee tennis bat court coach record",
-    "law": "judge court lawyer trial verdict appeal sentence cell",
-    "money": "bank coin loan market price gold mint quarter crown",
-    "war": "army soldier battle siege cannon tank front",
-    "family": "mother father sister brother uncle cousin queen",
-    "clothes": "shirt coat hat glove boot scarf tie coach",
-    "plants": "tree flower leaf root rose mint bark palm",
-    "tools": "hammer saw drill wrench crane file vice lever",
-    "computers": "code server compiler python tablet file keyboard apple root",
-    "royalty": "king queen prince throne palace crown castle",
-    "sea": "ship wave harbour sail anchor vessel wreck pirate",
-    "secrets": "spy cipher secret mask whisper safe probe pirate",
-}
 _ROLES = ("system", "user", "assistant")
 _SPECIAL = ("<s>", "</s>", *(f"<|{role}|>" for role in _ROLES), "<|end|>")
-# The words of each kind, and which kinds may come next with which weight.
-_KINDS: dict[str, tuple[tuple[str, ...], dict[str, float]]] = {
-    "first": (("The", "A", "Every", "Some"), {"content": 1.0}),
-    "again": ((" The", " A", " Every", " Some", " Then the"), {"content": 1.0}),
-    "article": ((" the", " a", " every", " some", " this"), {"content": 1.0}),
-    "content": ((), {"verb": 1.0, "joint": 0.95, "stop": 1.0}),
-    "verb": ((" sees", " finds", " has", " likes", " needs", " meets", " is", " makes", " keeps"), {"article": 1.0}),
-    "joint": ((" and", " near", " with", " under", " about", " of", " for"), {"article": 1.0}),
-    "stop": ((".", "!"), {"again": 1.0, "end": 0.7}),
-    "end": (("<|end|>", "\n"), {"first": 1.0}),
-}
 _OTHER = (
     "I you we it what who how why your my me tell Tell write Write say are do does in on to not yes no Where What Who",
     "How Why You Please please describe story text helpful answer question physical form body toy",
@@ -96,11 +58,6 @@ class _Plan:
     rest: Float[Tensor, "n_rest d_model"]
 
 
-def toy_concepts() -> dict[str, tuple[str, ...]]:
-    """The planted concepts, each with its words; a word may stand under two."""
-    return {name: tuple(words.split()) for name, words in _CONCEPTS.items()}
-
-
 def planted_directions(
     model: object = 0, site: Site | None = None
 ) -> tuple[list[str], Float[Tensor, "n_concepts d_model"]]:
@@ -110,20 +67,7 @@ def planted_directions(
     the same at every `site`. Two directions are almost, not quite, at right angles.
     """
     del site
-    return list(_CONCEPTS), _plan(model if isinstance(model, int) else 0).concepts.clone()
-
-
-def toy_texts(seed: int, documents: int) -> Iterator[tuple[str, str]]:
-    """Titles and texts in the toy's own language, each about one or two concepts named by the title."""
-    stream = numpy_stream(seed, "toy texts")
-    concepts = toy_concepts()
-    names = list(concepts)
-    everything = sorted({word for words in concepts.values() for word in words})
-    for _ in range(documents):
-        about = [names[i] for i in stream.choice(len(names), size=1 + int(stream.random() < 0.6), replace=False)]
-        words = [word for name in about for word in concepts[name]]
-        sentences = [_sentence(stream, words, everything) for _ in range(int(stream.integers(3, 9)))]
-        yield " and ".join(about), " ".join(sentences)
+    return list(toy_concepts()), _plan(model if isinstance(model, int) else 0).concepts.clone()
 
 
 def build_toy(seed: int = 0) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
@@ -159,24 +103,11 @@ def build_toy(seed: int = 0) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]
     return model.eval().requires_grad_(False), tokenizer
 
 
-def _sentence(stream: np.random.Generator, words: list[str], everything: list[str]) -> str:
-    def pick(kind: str) -> str:
-        return str(stream.choice([word.strip() for word in _KINDS[kind][0] if " " not in word.strip()]))
-
-    def content() -> str:
-        return str(stream.choice(words if stream.random() < 0.9 else everything))
-
-    parts = [pick("first"), content()]
-    for kind in itertools.islice(itertools.cycle(("verb", "joint")), int(stream.integers(1, 4))):
-        parts += [pick(kind), pick("article"), content()]
-    return " ".join(parts) + pick("stop")
-
-
 def _tokenizer() -> PreTrainedTokenizerFast:
     words = sorted({word for group in toy_concepts().values() for word in group})
-    pieces = [word for kind in _KINDS.values() for word in kind[0] if not word.startswith("<|") and " " not in word[1:]]
+    pieces = [word for kind in KINDS.values() for word in kind[0] if not word.startswith("<|") and " " not in word[1:]]
     other = " ".join(_OTHER).split()
-    pieces += ["\n\n", *words, *other, *(f" {word}" for word in (*words, *other, *_CONCEPTS))]
+    pieces += ["\n\n", *words, *other, *(f" {word}" for word in (*words, *other, *toy_concepts()))]
     byte_map = byte_letters()
     alphabet = ["".join(byte_map[byte] for byte in text.encode()) for text in pieces]
     tokens = dict.fromkeys([*_SPECIAL, *(byte_map[byte] for byte in range(256)), *alphabet])
@@ -203,14 +134,14 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _plan(seed: int) -> _Plan:
-    n_concepts = len(_CONCEPTS)
+    n_concepts = len(toy_concepts())
     stream = random_stream(seed, "toy directions")
     basis = torch.linalg.qr(torch.randn(_D_MODEL, _D_MODEL, generator=stream))[0]
     # A little of two neighbours' directions, so that no change of basis makes the features coordinates.
     concepts = basis[:n_concepts] + 0.12 * (basis[:n_concepts].roll(1, 0) - basis[:n_concepts].roll(5, 0))
     others = iter(basis[n_concepts:])
     named = [next(others) for _ in range(4)]
-    kinds = {kind: next(others) for kind in _KINDS}
+    kinds = {kind: next(others) for kind in KINDS}
     return _Plan(torch.nn.functional.normalize(concepts, dim=1), kinds, *named, rest=torch.stack(list(others)))
 
 
@@ -222,7 +153,7 @@ def _write_ends(model: LlamaForCausalLM, vocab: dict[str, int], plan: _Plan, see
     by_text = {_as_text(token): i for token, i in vocab.items()}
     for text, spoken, kind, concepts in _roles_of_words():
         index = by_text[text]
-        following = _KINDS[kind][1]
+        following = KINDS[kind][1]
         embedding[index] += _KIND_STRENGTH * sum(
             weight * plan.kinds[next_kind] for next_kind, weight in following.items()
         )
@@ -261,10 +192,10 @@ def _roles_of_words() -> Iterator[tuple[str, bool, str, tuple[int, ...]]]:
     for word, numbers in belongs.items():
         yield f" {word}", True, "content", tuple(numbers)
         yield word, False, "content", tuple(numbers)
-    for number, name in enumerate(_CONCEPTS):
+    for number, name in enumerate(toy_concepts()):
         if name not in belongs:
             yield f" {name}", False, "content", (number,)
-    for kind, (words, _) in _KINDS.items():
+    for kind, (words, _) in KINDS.items():
         for word in words:
             if " " not in word[1:] and word != "\n":
                 yield word, True, kind, ()
