@@ -110,6 +110,7 @@ def unrepeated(world, tokens):
 
 def test_spread_contexts_have_the_smallest_keys_of_their_interval(world, dense):
     gathering = gathered(world, dense, dense.max(0), together=3)
+    gathering._settle()
     for feature in range(N_FEATURES):
         for interval in range(INTERVALS):
             best: dict[int, tuple[float, int]] = {}

@@ -33,8 +33,26 @@ class Peaks:
     value: np.ndarray
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """Peaks with what is needed to keep them."""
+
+    group: np.ndarray
+    key: np.ndarray
+    document: np.ndarray
+    token: np.ndarray
+    value: np.ndarray
+    activations: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+
 class Shelf:
     """For each group the `limit` rows with the smallest key, each of another document. Mutable.
+
+    What is offered waits until it is worth sorting in, so that the work grows with the logarithm of the text. Call
+    `settle` before reading.
 
     Memory  groups × limit × (WIDTH + 7) × 4 bytes at most; a group that never had a row costs nothing.
     """
@@ -46,31 +64,46 @@ class Shelf:
         self.token = np.zeros((groups, limit), np.int64)
         self.value = np.zeros((groups, limit), np.float32)
         self.activations = np.zeros((groups, limit, WIDTH), np.float32)
+        self._bound = np.full(groups, np.inf)
+        self._waiting: list[_Rows] = []
+        self._kept = 0
 
     def offer(self, group: np.ndarray, key: np.ndarray, peaks: Peaks, fill: Fill) -> None:
         """Take in what beats the worst row kept; `fill` gives the activations around the peaks of given numbers."""
-        number = np.flatnonzero(key <= self.key[group, -1])
-        if not len(number):
+        number = np.flatnonzero(key <= self._bound[group])
+        chosen, _ = best_rows(group[number], peaks.document[number], key[number], peaks.token[number], self.limit)
+        if not len(chosen):
             return
-        touched, new = np.unique(group[number], return_inverse=True)
-        old, place = np.nonzero(self.key[touched] < np.inf)
-        group_of = np.concatenate([old, new])
-        keys = np.concatenate([self.key[touched][old, place], key[number]])
-        document = np.concatenate([self.document[touched][old, place], peaks.document[number]])
-        token = np.concatenate([self.token[touched][old, place], peaks.token[number]])
-        value = np.concatenate([self.value[touched][old, place], peaks.value[number]])
-        chosen, rank = best_rows(group_of, document, keys, token, self.limit)
-        activations = np.empty((len(chosen), WIDTH), np.float32)
-        kept = chosen < len(old)
-        activations[kept] = self.activations[touched[old[chosen[kept]]], place[chosen[kept]]]
-        activations[~kept] = fill(number[chosen[~kept] - len(old)])
-        rows = touched[group_of[chosen]]
+        number = number[chosen]
+        rows = (group[number], key[number], peaks.document[number], peaks.token[number], peaks.value[number])
+        self._waiting.append(_Rows(*rows, fill(number)))
+        if sum(map(len, self._waiting)) >= self._kept // 2:
+            self.settle()
+
+    def settle(self) -> None:
+        """Sort in what waits."""
+        if not self._waiting:
+            return
+        touched = np.unique(np.concatenate([rows.group for rows in self._waiting]))
+        rows = _joined([self._rows(touched), *self._waiting])
+        self._waiting = []
+        chosen, rank = best_rows(rows.group, rows.document, rows.key, rows.token, self.limit)
+        group = rows.group[chosen]
         self.key[touched] = np.inf
-        self.key[rows, rank] = keys[chosen]
-        self.document[rows, rank] = document[chosen]
-        self.token[rows, rank] = token[chosen]
-        self.value[rows, rank] = value[chosen]
-        self.activations[rows, rank] = activations
+        for name in ("key", "document", "token", "value", "activations"):
+            getattr(self, name)[group, rank] = getattr(rows, name)[chosen]
+        self._bound[touched] = self.key[touched, -1]
+        self._kept = int((self.key < np.inf).sum())
+
+    def _rows(self, groups: np.ndarray) -> _Rows:
+        place, rank = np.nonzero(self.key[groups] < np.inf)
+        group = groups[place]
+        columns = (self.key, self.document, self.token, self.value, self.activations)
+        return _Rows(group, *(column[group, rank] for column in columns))
+
+
+def _joined(parts: list[_Rows]) -> _Rows:
+    return _Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in _Rows.__dataclass_fields__))
 
 
 def best_rows(

@@ -133,6 +133,7 @@ class Gathering:
 
     def counts(self) -> Counts:
         """The figures so far."""
+        self._settle()
         fired = self._firings > 0
         return Counts(
             self._firings,
@@ -143,12 +144,17 @@ class Gathering:
             self._tokens,
         )
 
+    def _settle(self) -> None:
+        self._top.settle()
+        self._spread.settle()
+
     def edges(self) -> np.ndarray:
         """The 65 edges of the histogram's bins, in activation units; the outer bins also hold what lies beyond."""
         return ((np.arange(BINS + 1) + self._lowest_bin) << _BIN_SHIFT).astype(np.int32).view(np.float32)
 
     def examples(self) -> Examples:
         """The contexts to show: at most one of a document, and no two with the same words at the peak."""
+        self._settle()
         group, rank = np.nonzero(self._top.key < np.inf)
         places, ranks = np.nonzero(self._spread.key < np.inf)
         feature = np.concatenate([group, places // INTERVALS])
