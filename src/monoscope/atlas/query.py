@@ -17,7 +17,8 @@ from monoscope.core.pieces import token_pieces
 from monoscope.harvest.token_store import TokenStore
 
 _KEYS = ("features", "alive", "tokens", "seconds", "bytes", "dictionary", "model", "site", "histogram_edges", "digests")
-_FEWEST_FIRINGS, _DENSEST = 30, 0.01
+_FEWEST_FIRINGS, _RAREST, _DENSEST = 30, 1 / 5000, 0.01
+_LEAST_SCORE, _DULL_KINDS = 0.8, ("kind", "language", "token", "after")
 
 
 @dataclass(frozen=True)
@@ -187,13 +188,19 @@ class Atlas:
         return np.array([line.max_activation for line in self.lines])
 
     def highlights(self, count: int = 12) -> list[FeatureRecord]:
-        """Features worth a first look: well labelled, rare, and firing on varied tokens; no two near each other."""
+        """Features worth a first look: well labelled, rare, and firing on varied tokens; no two near each other.
+
+        Labels that only name a kind of token, a language or one piece of a word are left out: they are true and dull.
+        """
         return self.features([feature for feature, _ in self._ranked_highlights(count)])
 
     def _ranked_highlights(self, count: int) -> list[tuple[int, float]]:
         scored = []
-        for row in self.rows("feature, label_score, label_kind, density, firings, peaks, quantiles, neighbours"):
-            if row["firings"] < _FEWEST_FIRINGS or row["density"] > _DENSEST:
+        fewest = max(_FEWEST_FIRINGS, self.manifest["tokens"] * _RAREST)
+        for row in self.rows("feature, label, label_score, label_kind, density, firings, peaks, quantiles, neighbours"):
+            if row["density"] > _DENSEST or row["firings"] < fewest or row["label_score"] < _LEAST_SCORE:
+                continue
+            if row["label_kind"] in _DULL_KINDS or "<|" in row["label"]:
                 continue
             variety = self._variety(row["peaks"])
             rarity = float(np.log(1 / row["density"]))
@@ -209,8 +216,8 @@ class Atlas:
         return chosen
 
     def _variety(self, peaks: list[int]) -> float:
-        """How many different tokens the contexts peak on, up to 8."""
-        return float(min(8, len(set(self.store.ids[peaks].tolist()))))
+        """The share of the contexts that peak on a token of their own: near 1 for a concept, near 0 for a word."""
+        return len(set(self.store.ids[peaks].tolist())) / max(1, len(peaks))
 
     def _record(self, row: dict[str, Any]) -> FeatureRecord:
         others = {line["feature"]: line["label"] for line in self.rows("feature, label", row["neighbours"])}
