@@ -1,0 +1,40 @@
+import dataclasses
+
+import pytest
+
+from monoscope.core.errors import BadRequest
+from monoscope.train.recipes import RULES, Recipe, paper
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("arch", "gated"),
+        ("latents", 0),
+        ("k", 0),
+        ("k", 10_000),
+        ("tokens", 0),
+        ("batch_rows", -1),
+        ("learning_rate", 0.0),
+        ("learning_rate", 2.0),
+        ("dead_tokens", 0),
+    ],
+)
+def test_a_setting_out_of_range_is_named(field: str, value: object) -> None:
+    with pytest.raises(BadRequest, match="Architecture" if field == "arch" else field):
+        Recipe(**{field: value})
+
+
+def test_a_recipe_does_not_change() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Recipe().k = 3  # type: ignore[misc]
+
+
+def test_every_architecture_has_a_rule() -> None:
+    for arch in RULES:
+        assert Recipe(arch=arch).rule().unit_decoder == (arch != "relu")
+
+
+def test_the_papers_recipe() -> None:
+    recipe = paper(4096, 10**9)
+    assert (recipe.arch, recipe.penalty, recipe.learning_rate, recipe.decay_share) == ("relu", 5.0, 5e-5, 0.2)
