@@ -100,7 +100,7 @@ def demo(
     port: Annotated[int | None, Parameter(help="Where the explorer listens (8421, or the next free port).")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The whole story on a small chat model: text, activations, dictionary, atlas, steering. About a quarter of an hour."""
+    """The whole story on a small chat model, from text to a steered answer. About a quarter of an hour."""
     from monoscope.demo import tell_demo, tell_story
 
     result = tell_story(

@@ -9,9 +9,10 @@ from typing import Any
 from monoscope import explore, stages
 from monoscope.console import Board
 from monoscope.core.artifact import read_json, write_json
+from monoscope.core.progress import Progress
 from monoscope.core.run import Run
 from monoscope.dictionary.shelf import load_dictionary
-from monoscope.model.transformer import LanguageModel, load_model
+from monoscope.model.transformer import load_model
 from monoscope.showpiece import find_preset
 from monoscope.train.recipes import Recipe
 
@@ -48,12 +49,13 @@ def tell_story(
     """Run every stage that is not finished yet; with `serve`, the explorer's address is printed first."""
     board.expect(STAGES)
     address = _open_explorer(run, board, port) if serve else None
-    clock = _Clock(board)
+    clock, listener = _Clock(board), stages.Stoppable(board, should_stop)
     with clock.stage("model") as row:
-        model, row["skipped"] = _model(run)
+        row["skipped"] = bool(run.names("text", "manifest.json"))
+        model = load_model(MODEL, dtype=stages.HARVEST_DTYPE)
     with clock.stage("text") as row:
         row["skipped"] = bool(run.names("text", "manifest.json"))
-        stages.write_text(run, model, TEXT, name=NAME, progress=board)
+        stages.write_text(run, model, TEXT, name=NAME, progress=listener)
     with clock.stage("harvest") as row:
         found = stages.harvest(run, model, SITE, TEXT, name=NAME, progress=board, should_stop=should_stop)
         row["skipped"] = found["skipped"]
@@ -61,12 +63,12 @@ def tell_story(
         found = stages.train_dictionary(run, RECIPE, name=NAME, progress=board, should_stop=should_stop, measure=False)
         row["skipped"] = found["skipped"]
     with clock.stage("evaluate") as row:
-        metrics = stages.evaluate(run, name=NAME, progress=board, model=model)
+        metrics = stages.evaluate(run, name=NAME, progress=listener, model=model)
         row["skipped"] = metrics["skipped"]
     with clock.stage("atlas") as row:
-        row["skipped"] = explore.build(run, name=NAME, progress=board, model=model)["skipped"]
+        row["skipped"] = explore.build(run, name=NAME, progress=listener, model=model)["skipped"]
     with clock.stage("presets") as row:
-        pair, row["skipped"] = _presets(run, model, board)
+        pair, row["skipped"] = _presets(run, listener)
     return {"run": str(run.path), "stages": clock.rows, "metrics": metrics, **pair, "address": address}
 
 
@@ -79,12 +81,7 @@ def _open_explorer(run: Run, board: Board, port: int | None) -> Any:
     return address
 
 
-def _model(run: Run) -> tuple[LanguageModel, bool]:
-    model = load_model(MODEL, dtype=stages.HARVEST_DTYPE)
-    return model, (run.path / "text").is_dir()
-
-
-def _presets(run: Run, model: LanguageModel, board: Board) -> tuple[dict[str, Any], bool]:
+def _presets(run: Run, progress: Progress) -> tuple[dict[str, Any], bool]:
     """The golden-gate preset and the pair of answers that the home page opens with."""
     path, digest = run.path / "demo.json", stages.dictionary_digest(run.dictionary(NAME))
     if path.is_file():
@@ -93,7 +90,7 @@ def _presets(run: Run, model: LanguageModel, board: Board) -> tuple[dict[str, An
             return _pair(found), True
     speaker = load_model(MODEL)
     dictionary = load_dictionary(run.dictionary(NAME))
-    found = find_preset(run, NAME, speaker, dictionary, FOCUS[0], QUESTION, progress=board)
+    found = find_preset(run, NAME, speaker, dictionary, FOCUS[0], QUESTION, progress=progress)
     edits = tuple(found["edits"])
     explore.save_preset(run, PRESET, edits, note=f"Features of {FOCUS[0]}, found by contrast.", name=NAME)
     write_json(path, {"version": 1, "dictionary_digest": digest, "preset": PRESET, "question": QUESTION, **found})

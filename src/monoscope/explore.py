@@ -13,6 +13,7 @@ from monoscope.atlas.query import Atlas, FeatureRecord
 from monoscope.atlas.search import SearchHit, search_prompt, search_words
 from monoscope.core.artifact import holding, replacing
 from monoscope.core.errors import BadRequest
+from monoscope.core.pieces import token_pieces
 from monoscope.core.progress import SILENT, Progress
 from monoscope.core.run import Run
 from monoscope.core.sparse import SparseCode
@@ -23,11 +24,12 @@ from monoscope.harvest.token_store import TokenStore
 from monoscope.model.chat import Rendered, render_chat, render_plain
 from monoscope.model.sinks import keep_mask
 from monoscope.model.transformer import LanguageModel, load_model
-from monoscope.core.pieces import token_pieces
 from monoscope.stages import HARVEST_DTYPE, dictionary_digest
 from monoscope.steer.compare import steered_pair
 from monoscope.steer.edits import parse_edit
-from monoscope.steer.presets import Preset, delete_preset as remove_preset, list_presets as preset_names, load_preset
+from monoscope.steer.presets import Preset, load_preset
+from monoscope.steer.presets import delete_preset as remove_preset
+from monoscope.steer.presets import list_presets as preset_names
 from monoscope.steer.presets import save_preset as write_preset
 from monoscope.text.sources import open_documents
 
@@ -98,24 +100,27 @@ def search(run: Run, query: str, *, by: str = "words", limit: int = 10, name: st
     Raises
         BadRequest  the way of searching is unknown, or the query is empty.
     """
+    atlas = open_atlas(run, name)
+    hits = find(run, atlas, query, by=by, limit=limit)
+    return {"query": query, "by": by, "results": [hit_record(hit) for hit in hits]}
+
+
+def find(run: Run, atlas: Atlas, query: str, *, by: str = "words", limit: int = 10) -> list[SearchHit]:
+    """The same over an open atlas."""
     if by not in WAYS:
         raise BadRequest(f"--by {by!r} is not known; choose words or prompt.")
     if not query.strip():
         raise BadRequest("The query is empty; say what to look for.")
     if not 1 <= limit <= 1000:
         raise BadRequest(f"--limit {limit} must lie between 1 and 1000.")
-    atlas = open_atlas(run, name)
     if by == "words":
-        hits = search_words(atlas, query, limit=limit)
-    else:
-        model, dictionary = open_pair(run, atlas.dictionary, dtype=HARVEST_DTYPE)
-        rendered = render_plain(model, query)
-        x, keep = residuals(model, dictionary, rendered)
-        pieces = token_pieces([model.vocabulary[i] for i in rendered.ids])
-        hits = search_prompt(
-            atlas, dictionary, x[keep], [p for p, k in zip(pieces, keep.tolist(), strict=True) if k], limit=limit
-        )
-    return {"query": query, "by": by, "results": [hit_record(hit) for hit in hits]}
+        return search_words(atlas, query, limit=limit)
+    model, dictionary = open_pair(run, atlas.dictionary, dtype=HARVEST_DTYPE)
+    rendered = render_plain(model, query)
+    x, keep = residuals(model, dictionary, rendered)
+    pieces = token_pieces([model.vocabulary[i] for i in rendered.ids])
+    kept = [piece for piece, sound in zip(pieces, keep.tolist(), strict=True) if sound]
+    return search_prompt(atlas, dictionary, x[keep], kept, limit=limit)
 
 
 def hit_record(hit: SearchHit) -> dict[str, Any]:

@@ -12,7 +12,7 @@ def metrics_text(found: dict[str, Any]) -> str:
             f"  FVU {found['fvu']:.4f}   {found['fvu_formula']}",
             f"  cross-entropy {found['ce_clean']:.3f} clean, {found['ce_spliced']:.3f} spliced, "
             f"{found['ce_mean']:.3f} with the mean, {found['ce_zero']:.3f} with zeros",
-            f"  recovered {found['ce_recovered']:.4f} of mean ablation ({found['ce_recovered_zero']:.4f} of zero ablation), "
+            f"  recovered {found['ce_recovered']:.4f} of mean ablation, {found['ce_recovered_zero']:.4f} of zero ablation; "
             f"KL {found['kl']:.4f} nats",
             f"  {found['dead']} dead ({100 * found['dead_fraction']:.2f} %), {found['dense']} denser than 10 %, "
             f"of {found['n_latents']:,}",
@@ -24,10 +24,10 @@ def hits_text(found: dict[str, Any]) -> str:
     """Search results."""
     if not found["results"]:
         return f"Nothing matches {found['query']!r}; try --by prompt with a sentence in which it occurs."
-    lines = [
-        f"{hit['feature']:>7}  {hit['score']:6.2f}  {hit['label']}\n         {_line(hit['example'])}\n         {hit['why']}"
-        for hit in found["results"]
-    ]
+    lines = []
+    for hit in found["results"]:
+        head = f"{hit['feature']:>7}  {hit['score']:6.2f}  {hit['label']}"
+        lines += [head, f"         {_line(hit['example'])}", f"         {hit['why']}"]
     return "\n".join(lines)
 
 

@@ -83,6 +83,7 @@ def harvest(
 ) -> dict[str, Any]:
     """Text through the model to shards."""
     place, name = Site.parse(site), checked_name(name or name_from(wanted.text))
+    progress = Stoppable(progress, should_stop)
     parse_mix(wanted.text)
     folder = run.activations(f"{place}@{name}")
     with holding(run.path):
@@ -114,7 +115,7 @@ def harvest(
                 place,
                 request=request,
                 seed=wanted.seed,
-                progress=stopping(progress, should_stop),
+                progress=progress,
             )
         run.write_index()
     manifest, seconds = shards.manifest, time.perf_counter() - began
@@ -135,7 +136,7 @@ def harvest(
     }
 
 
-class stopping:  # noqa: N801  reads as a verb where it is used
+class Stoppable:
     """A listener that ends the work by KeyboardInterrupt when asked to; finished shards stay."""
 
     def __init__(self, progress: Progress, should_stop: Callable[[], bool]) -> None:

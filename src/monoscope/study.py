@@ -1,17 +1,21 @@
 """A thin convenience for notebooks: one folder, and the steps as methods."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from monoscope import explore, stages
-from monoscope.atlas.query import Atlas
+from monoscope.atlas.query import Atlas, FeatureRecord
+from monoscope.atlas.search import SearchHit
 from monoscope.console import Board
 from monoscope.core.progress import Progress
 from monoscope.core.run import Run
 from monoscope.dictionary.base import Dictionary
 from monoscope.dictionary.shelf import load_dictionary
 from monoscope.model.transformer import LanguageModel, load_model
+from monoscope.render.card import Card, card_html, cards_html
+from monoscope.render.tokens import units_of
 from monoscope.train.recipes import Recipe
 
 
@@ -41,14 +45,14 @@ class Study:
         """The figures of a dictionary on held-out text."""
         return stages.evaluate(self.run, name=name, progress=self._progress)
 
-    def build_atlas(self, name: str | None = None) -> Atlas:
-        """The atlas of a dictionary, built if need be."""
+    def build_atlas(self, name: str | None = None) -> "Explorer":
+        """The atlas of a dictionary, built if need be, ready to be searched."""
         found = explore.build(self.run, name=name, progress=self._progress)
         return self.atlas(found["name"])
 
-    def atlas(self, name: str | None = None) -> Atlas:
-        """A finished atlas."""
-        return explore.open_atlas(self.run, name)
+    def atlas(self, name: str | None = None) -> "Explorer":
+        """A finished atlas, ready to be searched."""
+        return Explorer(self.run, explore.open_atlas(self.run, name))
 
     def dictionary(self, name: str | None = None) -> Dictionary:
         """A trained dictionary."""
@@ -62,3 +66,68 @@ class Study:
             name = names[0] if names else self.run.choose_dictionary(None)
             self._model = load_model(self.run.provenance(name)["model"])
         return self._model
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """An atlas with its run, so that it can be searched by prompt as well; shows itself as cards in a notebook."""
+
+    run: Run
+    atlas: Atlas
+
+    def search(self, query: str, *, by: str = "words", limit: int = 10) -> "Hits":
+        """Features that answer a query, best first."""
+        return Hits(query, self.atlas, tuple(explore.find(self.run, self.atlas, query, by=by, limit=limit)))
+
+    def feature(self, number: int) -> "Shown":
+        """One feature."""
+        return Shown(self.atlas.feature(number))
+
+    def _repr_html_(self) -> str:
+        return cards_html([card_of(record) for record in self.atlas.highlights(12)], "Twelve features to begin with")
+
+
+@dataclass(frozen=True)
+class Hits(Sequence[SearchHit]):
+    """The results of a search: a sequence of hits, shown as cards in a notebook."""
+
+    query: str
+    atlas: Atlas
+    hits: tuple[SearchHit, ...]
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.hits[index]
+
+    def _repr_html_(self) -> str:
+        records = self.atlas.features([hit.feature for hit in self.hits])
+        return cards_html(
+            [card_of(record, hit.why) for record, hit in zip(records, self.hits, strict=True)], self.query
+        )
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A feature's record, shown as a card in a notebook."""
+
+    record: FeatureRecord
+
+    def _repr_html_(self) -> str:
+        return card_html(card_of(self.record))
+
+
+def card_of(record: FeatureRecord, why: str = "") -> Card:
+    """A feature as the card that notebooks show."""
+    examples = tuple(units_of(c.token_bytes, c.activations) for c in record.contexts[:3])
+    return Card(
+        feature=record.feature,
+        label=record.label,
+        density=record.density,
+        max_activation=record.max_activation,
+        counts=record.histogram.counts,
+        examples=examples,
+        raises=tuple(record.promoted[:6]),
+        why=why,
+    )
