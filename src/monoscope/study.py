@@ -15,7 +15,7 @@ from monoscope.dictionary.base import Dictionary
 from monoscope.dictionary.shelf import load_dictionary
 from monoscope.model.transformer import LanguageModel, load_model
 from monoscope.render.card import Card, card_html, cards_html
-from monoscope.render.tokens import units_of
+from monoscope.render.tokens import display_units
 from monoscope.train.recipes import Recipe
 
 
@@ -103,9 +103,8 @@ class Hits(Sequence[SearchHit]):
 
     def _repr_html_(self) -> str:
         records = self.atlas.features([hit.feature for hit in self.hits])
-        return cards_html(
-            [card_of(record, hit.why) for record, hit in zip(records, self.hits, strict=True)], self.query
-        )
+        cards = [card_of(record, hit.why) for record, hit in zip(records, self.hits, strict=True)]
+        return cards_html(cards, self.query)
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ class Shown:
 
 def card_of(record: FeatureRecord, why: str = "") -> Card:
     """A feature as the card that notebooks show."""
-    examples = tuple(units_of(c.token_bytes, c.activations) for c in record.contexts[:3])
+    examples = tuple(display_units(c.token_bytes, c.activations) for c in record.contexts[:3])
     return Card(
         feature=record.feature,
         label=record.label,
