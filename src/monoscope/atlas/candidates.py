@@ -4,9 +4,10 @@ A rule is a test on a token: being of a kind, being in some words, standing afte
 Each knows how often it holds on the whole text, so that how much it tells can be weighed.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from monoscope.harvest.token_store import TokenStore
 NEAR = 12
 _BACKGROUND = 4000
 _MOST_WORDS, _LEAST_LIFT, _LEAST_SHARE = 6, 3.0, 0.08
+# Words more common than this say nothing about a topic.
+_COMMON = 0.002
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,12 @@ class Corpus:
         for number, token in enumerate(drawn.tolist() if self.store.n_tokens else []):
             for found in self.around(token):
                 self.places.setdefault(found, []).append(number)
+        draws = np.full(len(self.words.stems), 0.5)
+        for found, places in self.places.items():
+            draws[found] = len(places)
+        self.near_one = (draws / _BACKGROUND).tolist()
+        telling = self.words.is_word & (self.words.stem_share <= _COMMON)
+        self.telling = telling.tolist()
 
     def near_share(self, stems: Sequence[int]) -> float:
         """The share of tokens that have one of the stems near them. A stem never drawn counts half a draw."""
@@ -74,17 +83,26 @@ class Corpus:
 
 def rules_for(corpus: Corpus, token: np.ndarray, weight: np.ndarray, making: np.ndarray) -> list[Rule]:
     """The candidates for a feature whose contexts peak at `token`; only contexts marked `making` shape them."""
-    words = corpus.words
-    word = words.of_token[token]
-    found = [*_kind_rules(corpus, token, weight, making)]
+    word = corpus.words.of_token[token]
     spoken = _word_rule(corpus, word, weight, making)
-    found += [rule for rule in (spoken, _token_rule(corpus, token, word, weight, making)) if rule]
-    found += [rule for rule in (_before_rule(corpus, word, weight, making),) if rule]
-    topic = _topic_rules(corpus, token, word, weight, making)
-    found += topic
-    if spoken is not None:
-        found += [_both(spoken, rule) for rule in topic if rule.kind == "near"]
-    return found
+    near = _near_rule(corpus, token, word, weight, making)
+    found = [
+        *_kind_rules(corpus, token, weight, making),
+        spoken,
+        _token_rule(corpus, token, word, weight, making),
+        _before_rule(corpus, word, weight, making),
+        _topic_rule(corpus, word, making, _first_words(near.text, 4) if near else ""),
+    ]
+    if near is not None:
+        found.append(replace(near, text=f"near {near.text}"))
+    if near is not None and spoken is not None:
+        text = f"{spoken.text} (near {_first_words(near.text, 3)})"
+        found.append(Rule("both", text, spoken.holds & near.holds, spoken.share * near.share))
+    return [rule for rule in found if rule is not None]
+
+
+def _first_words(text: str, count: int) -> str:
+    return ", ".join(text.split(", ")[:count])
 
 
 def _kind_rules(corpus: Corpus, token: np.ndarray, weight: np.ndarray, making: np.ndarray) -> list[Rule]:
@@ -96,8 +114,7 @@ def _kind_rules(corpus: Corpus, token: np.ndarray, weight: np.ndarray, making: n
     common = np.bincount(group[making], weights=weight[making], minlength=len(kinds.groups))
     main = int(common.argmax())
     inside = group == main
-    share = float(np.mean(kinds.group == main)) if len(kinds.groups) > 1 else 1.0
-    rules.append(Rule("language", kinds.groups[main], inside, share))
+    rules.append(Rule("language", kinds.groups[main], inside, float(kinds.group_share[main])))
     rules += [
         Rule("kind", f"{kinds.names[i]} in {kinds.groups[main]}", holds[:, i] & inside, float(kinds.in_share[main, i]))
         for i in best[:2]
@@ -161,9 +178,10 @@ def _token_rule(
     if not chosen:
         return None
     holds = np.isin(ids, chosen)
-    pieces = [corpus.store.vocabulary[one].decode("utf-8", "replace").strip() for one in chosen]
+    pieces = [corpus.store.vocabulary[one].decode("utf-8", "replace") for one in chosen]
+    pieces = [piece.strip() or shown(piece) for piece in pieces]
     surfaces = {corpus.words.surfaces[corpus.words.surface[one]] for one in word[making & holds].tolist()}
-    longer = sorted(text for text in surfaces if text not in pieces)[:3]
+    longer = sorted(text for text in surfaces if text.strip() and text not in pieces)[:3]
     text = ", ".join(f"‘{piece}’" for piece in dict.fromkeys(pieces))
     if longer:
         text += f" in {', '.join(longer)}"
@@ -181,10 +199,12 @@ def _before_rule(corpus: Corpus, word: np.ndarray, weight: np.ndarray, making: n
     return Rule("after", f"after {text}", np.isin(before, chosen), float(corpus.before_share[chosen].sum()))
 
 
-def _topic_rules(
+def _near_rule(
     corpus: Corpus, token: np.ndarray, word: np.ndarray, weight: np.ndarray, making: np.ndarray
-) -> list[Rule]:
-    around = [corpus.around(int(one)) for one in token]
+) -> Rule | None:
+    """Being near words that are far commoner there than elsewhere; the words peaked on are no news."""
+    around = [corpus.around(one) for one in token.tolist()]
+    own = set(corpus.words.stem[word].tolist())
     mass: Counter[int] = Counter()
     often: Counter[int] = Counter()
     for number in np.flatnonzero(making).tolist():
@@ -192,25 +212,26 @@ def _topic_rules(
             mass[one] += weight[number]
             often[one] += 1
     total = weight[making].sum()
-    telling = [
-        (amount / total * np.log(amount / total / corpus.near_share([one])), one)
-        for one, amount in mass.items()
-        if often[one] > 1 and corpus.words.is_word[one] and amount / total > _LEAST_LIFT * corpus.near_share([one])
-    ]
-    chosen = [one for _, one in sorted(telling, reverse=True)[:_MOST_WORDS]]
-    names = [corpus.words.stems[one] for one in chosen]
-    rules = []
-    if chosen:
-        holds = np.array([bool(found.intersection(chosen)) for found in around])
-        forms = _near_forms(corpus, token[making], chosen)
-        rules.append(Rule("near", f"near {', '.join(forms or names)}", holds, corpus.near_share(chosen)))
+    scored = []
+    for one, amount in mass.items():
+        lift = amount / total / corpus.near_one[one]
+        if often[one] > 1 and lift > _LEAST_LIFT and corpus.telling[one] and one not in own:
+            scored.append((amount * math.log(lift), one))
+    chosen = [one for _, one in sorted(scored, reverse=True)[:_MOST_WORDS]]
+    if not chosen:
+        return None
+    holds = np.array([not found.isdisjoint(chosen) for found in around])
+    return Rule("near", ", ".join(_near_forms(corpus, token[making], chosen)), holds, corpus.near_share(chosen))
+
+
+def _topic_rule(corpus: Corpus, word: np.ndarray, making: np.ndarray, near: str) -> Rule | None:
+    """The topic that most of the documents have, told with the words `near`."""
     topics = [corpus.topics[one] for one in corpus.words.document[word].tolist()]
     main, count = Counter(topic for topic, made in zip(topics, making.tolist(), strict=True) if made).most_common(1)[0]
-    if main and count > 1:
-        holds = np.array([topic == main for topic in topics])
-        text = f"about {main}" + (f": {', '.join(_near_forms(corpus, token[making], chosen)[:4])}" if chosen else "")
-        rules.append(Rule("topic", text, holds, float(corpus.topic_share[main])))
-    return rules
+    if not main or count < 2:
+        return None
+    holds = np.array([topic == main for topic in topics])
+    return Rule("topic", f"about {main}" + (f": {near}" if near else ""), holds, float(corpus.topic_share[main]))
 
 
 def _near_forms(corpus: Corpus, token: np.ndarray, stems: list[int]) -> list[str]:
@@ -224,8 +245,3 @@ def _near_forms(corpus: Corpus, token: np.ndarray, stems: list[int]) -> list[str
             if found is not None:
                 found[words.surfaces[words.surface[number]]] += 1
     return [counts.most_common(1)[0][0] for counts in forms.values() if counts]
-
-
-def _both(first: Rule, second: Rule) -> Rule:
-    """Two rules at once; their shares multiply, as if they were independent."""
-    return Rule("both", f"{first.text} ({second.text})", first.holds & second.holds, first.share * second.share)

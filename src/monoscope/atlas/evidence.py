@@ -6,6 +6,7 @@ Each word has the share of the feature's activation, over its contexts, that it 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -36,49 +37,56 @@ class Evidence:
 
 
 def gather_evidence(atlas: Atlas, words: Words) -> Iterator[Evidence]:
-    """The evidence for every feature that fires, in order. Cost: some ten seconds for ten thousand features."""
-    pieces = [_stems_of(text) for text in words.surfaces]
-    about = _about_documents(atlas)
+    """The evidence for every feature that fires, in order. Cost: about half a millisecond a feature."""
+    table = _Table(words, _about_documents(atlas))
     for first in range(0, atlas.n_features, _CHUNK):
         numbers = list(range(first, min(atlas.n_features, first + _CHUNK)))
         for row in atlas.rows("feature, label, label_kind, peaks, values, starts, stops", numbers):
             if row["peaks"]:
-                yield _evidence(row, words, pieces, about)
+                yield table.evidence(row)
 
 
-def _evidence(row: dict, words: Words, pieces: list[tuple[str, ...]], about: list[frozenset[str]]) -> Evidence:
-    peaks, value = np.array(row["peaks"]), np.array(row["values"])
-    weight = value / value.sum() * (len(peaks) / (len(peaks) + _DOUBT))
-    mass: dict[str, Counter[str]] = {"peak": Counter(), "near": Counter(), "about": Counter()}
-    forms: dict[str, str] = {}
-    first = words.of_token[np.maximum(np.array(row["starts"]), peaks - NEAR)]
-    last = words.of_token[np.minimum(np.array(row["stops"]), peaks + NEAR + 1) - 1]
-    at = words.of_token[peaks]
-    for amount, low, high, word in zip(weight.tolist(), first.tolist(), last.tolist(), at.tolist(), strict=True):
-        surface = int(words.surface[word])
-        for one in pieces[surface]:
-            mass["peak"][one] += amount
-            forms.setdefault(one, words.surfaces[surface])
-        kinds = set(words.surface[low : high + 1].tolist())
-        for one in {one for kind in kinds for one in pieces[kind]}:
-            mass["near"][one] += amount
-        for one in about[int(words.document[word])]:
-            mass["about"][one] += amount
-    kept = {
-        name: {one: round(share, 4) for one, share in found.most_common(_KEPT[name]) if share >= _LEAST[name]}
-        for name, found in mass.items()
-    }
-    return Evidence(row["feature"], row["label"], row["label_kind"], forms=forms, **kept)
+class _Table:
+    """The words of a text by their stems, names of code also by the stems of their pieces."""
 
+    def __init__(self, words: Words, about: list[frozenset[str]]) -> None:
+        self._words, self._about = words, about
+        self._forms: dict[str, str] = {}
+        self._stems = [self._stems_of(text) for text in words.surfaces]
 
-def _stems_of(text: str) -> tuple[str, ...]:
-    """A word's stem and, for names of code, those of its pieces."""
-    pieces = word_pieces(text)
-    whole = [stem(text)] if len(pieces) > 1 else []
-    return tuple(dict.fromkeys([*whole, *(stem(piece) for piece in pieces)]))
+    def _stems_of(self, text: str) -> tuple[str, ...]:
+        pieces = word_pieces(text)
+        forms = {stem(piece): piece for piece in (text.lower(), *pieces)} if pieces else {}
+        for one, form in forms.items():
+            if len(form) < len(self._forms.get(one, form + ".")):
+                self._forms[one] = form
+        return tuple(forms)
+
+    def evidence(self, row: dict[str, Any]) -> Evidence:
+        """What speaks for a feature with these columns."""
+        words, peaks, value = self._words, np.array(row["peaks"]), np.array(row["values"])
+        weight = value / value.sum() * (len(peaks) / (len(peaks) + _DOUBT))
+        mass: dict[str, Counter[str]] = {"peak": Counter(), "near": Counter(), "about": Counter()}
+        first = words.of_token[np.maximum(np.array(row["starts"]), peaks - NEAR)]
+        last = words.of_token[np.minimum(np.array(row["stops"]), peaks + NEAR + 1) - 1]
+        at = words.of_token[peaks]
+        for amount, low, high, word in zip(weight.tolist(), first.tolist(), last.tolist(), at.tolist(), strict=True):
+            near = {one for kind in words.surface[low : high + 1].tolist() for one in self._stems[kind]}
+            found = {"peak": self._stems[words.surface[word]], "near": near}
+            found["about"] = self._about[words.document[word]]
+            for name, stems in found.items():
+                for one in stems:
+                    mass[name][one] += amount
+        kept = {
+            name: {one: round(share, 4) for one, share in counts.most_common(_KEPT[name]) if share >= _LEAST[name]}
+            for name, counts in mass.items()
+        }
+        forms = {one: self._forms[one] for shares in kept.values() for one in shares if one in self._forms}
+        return Evidence(row["feature"], row["label"], row["label_kind"], forms=forms, **kept)
 
 
 def _about_documents(atlas: Atlas) -> list[frozenset[str]]:
+    """The stems of title, topic, source and language of each document."""
     found = []
     for document in range(atlas.store.n_documents):
         about = atlas.about(document)

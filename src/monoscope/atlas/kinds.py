@@ -89,6 +89,7 @@ class Kinds:
     in_share: np.ndarray
     groups: list[str]
     group: np.ndarray
+    group_share: np.ndarray
 
 
 def kinds_of(store: TokenStore, words: Words) -> Kinds:
@@ -113,7 +114,8 @@ def kinds_of(store: TokenStore, words: Words) -> Kinds:
     holds = np.stack(columns, axis=1)
     of_group = group[document]
     in_share = np.stack([holds[of_group == number].sum(0) for number in range(len(groups))]) / max(1, len(surface))
-    return Kinds(names, holds, in_share.sum(0), in_share, groups, of_group)
+    group_share = np.bincount(of_group, minlength=len(groups)) / max(1, len(surface))
+    return Kinds(names, holds, in_share.sum(0), in_share, groups, of_group, group_share)
 
 
 def _named(words: Words) -> np.ndarray:

@@ -8,6 +8,7 @@ score is the balanced accuracy on the other half:
 so 0.5 is useless and 1 is perfect. How often the rule holds without firing is counted on the whole text.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ from monoscope.core.progress import SILENT, Progress
 
 # Fewer contexts than this cannot be halved.
 _FEWEST = 4
+# Two rules at once must tell clearly more than one does.
+_TWO_RULES = 0.8
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def label_one(corpus: Corpus, token: np.ndarray, value: np.ndarray, density: flo
         making[:] = True
     scoring = ~making if len(token) >= _FEWEST else making
     rules = rules_for(corpus, token, value.astype(np.float64), making)
-    told = [_told(rule, scoring, density) for rule in rules]
+    told = [_told(rule, scoring, density) * (_TWO_RULES if rule.kind == "both" else 1.0) for rule in rules]
     best = int(np.argmax(told))
     score = balanced_accuracy(rules[best], scoring, density) if len(token) >= _FEWEST else 0.5
     return Label(rules[best].text, score, rules[best].kind)
@@ -69,8 +72,7 @@ def _told(rule: Rule, scoring: np.ndarray, density: float) -> float:
     density = min(max(density, 1e-7), 1 - 1e-7)
     hit = density * float(rule.holds[scoring].mean())
     share = max(rule.share, hit)
-    cells = np.array([hit, density - hit, share - hit, 1 - density - share + hit]).clip(0)
-    outer = np.array([density * share, density * (1 - share), (1 - density) * share, (1 - density) * (1 - share)])
-    known = np.where(cells > 0, cells * np.log(np.maximum(cells, 1e-30) / np.maximum(outer, 1e-30)), 0.0).sum()
-    entropy = -density * np.log(density) - (1 - density) * np.log(1 - density)
-    return float(known / entropy)
+    cells = (hit, density - hit, share - hit, 1 - density - share + hit)
+    outer = (density * share, density * (1 - share), (1 - density) * share, (1 - density) * (1 - share))
+    known = sum(cell * math.log(cell / max(alone, 1e-30)) for cell, alone in zip(cells, outer, strict=True) if cell > 0)
+    return known / (-density * math.log(density) - (1 - density) * math.log(1 - density))

@@ -51,23 +51,28 @@ def match_term(term: str, one: Evidence) -> Match:
     """The best way in which a feature speaks for a word: itself, what it is written as, or a word of its family."""
     best = _exact(term, one, 1.0)
     for other in ALSO.get(term, ()):
-        best = max(best, _exact(stem(other), one, _ALSO_WEIGHT), key=lambda match: match.weight)
+        best = max(best, _exact(stem(other), one, _ALSO_WEIGHT), key=_weight)
     if best.weight < _PREFIX_WEIGHT and len(term) >= PREFIX:
         for where in ("peak", "about"):
             for word, share in getattr(one, where).items():
                 likeness = _likeness(term, word)
                 if likeness * share * _WEIGHTS[where] > best.weight:
-                    best = Match(likeness * share * _WEIGHTS[where], where, word)
+                    best = Match(likeness * share * _WEIGHTS[where], where, one.forms.get(word, word))
     return best
+
+
+def _weight(match: Match) -> float:
+    return match.weight
 
 
 def _exact(term: str, one: Evidence, weight: float) -> Match:
     matches = [Match(weight * _WEIGHTS[where] * getattr(one, where).get(term, 0.0), where, term) for where in _WEIGHTS]
-    best = max(matches, key=lambda match: match.weight)
-    if one.label_kind in ("kind", "language", "topic") and term in label_stems(one.label):
-        best = max(best, Match(weight * _LABEL_WEIGHT, "label", term), key=lambda match: match.weight)
+    best = max(matches, key=_weight)
+    if one.label_kind in ("kind", "language") and term in label_stems(one.label):
+        best = max(best, Match(weight * _LABEL_WEIGHT, "label", one.label), key=_weight)
     # A word both at the peak and near it, or in the title as well, speaks louder.
-    return Match(min(1.2, 0.8 * best.weight + 0.2 * sum(match.weight for match in matches)), best.where, best.word)
+    weight = min(1.2, 0.8 * best.weight + 0.2 * sum(match.weight for match in matches))
+    return Match(weight, best.where, one.forms.get(best.word, best.word))
 
 
 def label_stems(label: str) -> set[str]:
@@ -88,6 +93,7 @@ def _likeness(term: str, word: str) -> float:
 
 def why(matches: dict[str, Match], rarity: dict[str, float]) -> str:
     """The strongest matches in words."""
-    told = {"peak": "fires on ‘{}’", "near": "near ‘{}’", "about": "in texts about ‘{}’", "label": "label says ‘{}’"}
+    told = {"peak": "fires on ‘{}’", "near": "near ‘{}’", "about": "in texts about ‘{}’", "label": "{}"}
     ranked = sorted(matches.items(), key=lambda item: -item[1].weight * rarity[item[0]])
-    return ", ".join(told[match.where].format(match.word) for _, match in ranked[:3] if match.weight > 0)
+    reasons = [told[match.where].format(match.word) for _, match in ranked[:3] if match.weight > 0]
+    return ", ".join(dict.fromkeys(reasons))

@@ -10,6 +10,7 @@ import duckdb
 import numpy as np
 
 from monoscope.atlas.contexts import QUANTILES
+from monoscope.atlas.highlights import COLUMNS, rank_highlights
 from monoscope.atlas.schema import DATABASE, MANIFEST, TOKENS, VERSION
 from monoscope.core.artifact import digest_file, digest_of, read_json
 from monoscope.core.errors import ArtifactNotFound, Damaged, FeatureNotFound
@@ -188,36 +189,8 @@ class Atlas:
         return np.array([line.max_activation for line in self.lines])
 
     def highlights(self, count: int = 12) -> list[FeatureRecord]:
-        """Features worth a first look: well labelled, rare, and firing on varied tokens; no two near each other.
-
-        Labels that only name a kind of token, a language or one piece of a word are left out: they are true and dull.
-        """
-        return self.features([feature for feature, _ in self._ranked_highlights(count)])
-
-    def _ranked_highlights(self, count: int) -> list[tuple[int, float]]:
-        scored = []
-        fewest = max(_FEWEST_FIRINGS, self.manifest["tokens"] * _RAREST)
-        for row in self.rows("feature, label, label_score, label_kind, density, firings, peaks, quantiles, neighbours"):
-            if row["density"] > _DENSEST or row["firings"] < fewest or row["label_score"] < _LEAST_SCORE:
-                continue
-            if row["label_kind"] in _DULL_KINDS or "<|" in row["label"]:
-                continue
-            variety = self._variety(row["peaks"])
-            rarity = float(np.log(1 / row["density"]))
-            scored.append((2 * (row["label_score"] - 0.5) * rarity * variety, row["feature"], row["neighbours"]))
-        scored.sort(key=lambda item: (-item[0], item[1]))
-        chosen: list[tuple[int, float]] = []
-        passed: set[int] = set()
-        for score, feature, neighbours in scored:
-            if feature in passed or len(chosen) == count:
-                continue
-            chosen.append((feature, score))
-            passed.update(neighbours)
-        return chosen
-
-    def _variety(self, peaks: list[int]) -> float:
-        """The share of the contexts that peak on a token of their own: near 1 for a concept, near 0 for a word."""
-        return len(set(self.store.ids[peaks].tolist())) / max(1, len(peaks))
+        """Features worth a first look: well labelled, rare, and firing on varied words; no two near each other."""
+        return self.features(rank_highlights(self.rows(COLUMNS), self.store, count))
 
     def _record(self, row: dict[str, Any]) -> FeatureRecord:
         others = {line["feature"]: line["label"] for line in self.rows("feature, label", row["neighbours"])}

@@ -12,13 +12,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from monoscope.atlas.matching import match_term, query_terms, why
+from monoscope.atlas.evidence import Evidence
+from monoscope.atlas.matching import Match, match_term, query_terms, why
 from monoscope.atlas.query import Atlas, Context
 from monoscope.atlas.word_index import candidates, open_index, term_rarity
 from monoscope.core.errors import BadRequest
 from monoscope.dictionary.base import Dictionary
 
 _DENSE = 0.1
+_VARIED, _STEP_BACK = 60, 0.85
+
+_Scored = tuple[float, Evidence, dict[str, Match]]
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,30 @@ def search_words(atlas: Atlas, query: str, limit: int = 10) -> list[SearchHit]:
         if score > 0:
             scored.append((score * _specific(atlas, one.feature), one, matches))
     scored.sort(key=lambda item: (-item[0], item[1].feature))
-    best = scored[:limit]
+    best = _varied(scored, rarity)[:limit]
     examples = _examples(atlas, [one.feature for _, one, _ in best])
     return [
         SearchHit(one.feature, one.label, round(score, 4), why(matches, rarity), examples.get(one.feature))
         for score, one, matches in best
     ]
+
+
+def _varied(scored: list[_Scored], rarity: dict[str, float]) -> list[_Scored]:
+    """The same list, but where a query has several words, features of one word step back behind those of another."""
+    if len(rarity) == 1:
+        return scored
+    waiting, found = scored[:_VARIED], []
+    seen = dict.fromkeys(rarity, 0)
+    while waiting:
+        best = max(waiting, key=lambda item: item[0] * _STEP_BACK ** seen[_main_term(item, rarity)])
+        waiting.remove(best)
+        seen[_main_term(best, rarity)] += 1
+        found.append(best)
+    return found + scored[_VARIED:]
+
+
+def _main_term(item: _Scored, rarity: dict[str, float]) -> str:
+    return max(item[2], key=lambda term: item[2][term].weight * rarity[term])
 
 
 def search_prompt(

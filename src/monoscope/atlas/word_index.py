@@ -13,7 +13,7 @@ from monoscope.atlas.words import Words, stem
 from monoscope.core.artifact import replacing
 from monoscope.core.errors import Unavailable
 
-_VERSION = "1"
+_VERSION = "2"
 _CANDIDATES = 400
 
 
