@@ -56,6 +56,7 @@ def snippet_html(units: Sequence[Unit], largest: float, most: int = _SNIPPET_UNI
     """The strongest place of an example on one line."""
     shown, before, after = around(units, most)
     text = units_html(shown, largest).replace("<br>", " ")
+    text = text.lstrip(" ") if before else text
     return f"{'… ' if before else ''}{text}{' …' if after else ''}"
 
 

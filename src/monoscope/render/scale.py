@@ -78,8 +78,19 @@ def colours_css() -> str:
     ]
     for sign in "pn":
         rules += [f".{sign}{n} {{ background: var(--{sign}{n}); }}" for n in range(1, LEVELS + 1)]
-    rules.append('[class^="n"].v, .neg { text-decoration: underline dotted; text-underline-offset: 0.2em; }')
+    low, high = range(1, LEVELS - 1), range(LEVELS - 1, LEVELS + 1)
+    rules += [
+        f"{_all('n', range(1, LEVELS + 1))} {{ text-decoration: underline dotted; text-underline-offset: 0.2em; }}",
+        "@media (forced-colors: active) {",
+        f"  {_all('pn', low)} {{ text-decoration: underline; text-decoration-thickness: 2px; }}",
+        f"  {_all('pn', high)} {{ text-decoration: underline; text-decoration-thickness: 4px; }}",
+        "}",
+    ]
     return "\n".join(rules) + "\n"
+
+
+def _all(signs: str, levels: range) -> str:
+    return ", ".join(f".{sign}{n}" for sign in signs for n in levels)
 
 
 def _variables(named: dict[str, str], positive: tuple[str, ...], negative: tuple[str, ...]) -> str:

@@ -127,6 +127,14 @@ def parts_html(parts: Sequence[Part]) -> str:
     return "".join(_part_html(part) for part in parts)
 
 
+def lone_html(raw: bytes) -> str:
+    """A token out of its context: spaces alone are seen, and nothing breaks the line."""
+    parts = _parts(raw, active=raw.strip(b" ") == b"", leading=True)
+    if _SPECIAL.fullmatch(raw):
+        parts = (Part(CHIP, raw.decode()),)
+    return parts_html(parts).replace("<br>", "")
+
+
 def hover_text(unit: Unit, largest: float) -> str:
     """What a unit says when pointed at."""
     shown = "".join(part.text for part in unit.parts)

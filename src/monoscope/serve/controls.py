@@ -37,12 +37,11 @@ def controls_of(
         ArtifactNotFound, RequestDiffers  the preset is not there, or is another dictionary's.
         FeatureNotFound, BadEdit          a feature or an edit makes no sense.
     """
-    atlas, lines = books.atlas(name), list(edits)
-    if preset:
-        lines = [*load_preset(books.run.path, preset, dictionary_digest=books.digest(name)).edits, *lines]
+    atlas = books.atlas(name)
     for feature in add:
         atlas.check_feature(feature)
-        lines.append(f"{feature} add {DEFAULT_STRENGTH}r")
+    kept = load_preset(books.run.path, preset, dictionary_digest=books.digest(name)).edits if preset else ()
+    lines = [*kept, *(f"{feature} add {DEFAULT_STRENGTH}r" for feature in add), *edits]
     if not lines:
         return []
     parsed = [parse_edit(line) for line in lines]

@@ -10,6 +10,8 @@ CANDIDATES = (
     "bridges", "secrets", "numbers",
 )  # fmt: skip
 OFFERED = 3
+# A feature that fires on the query's words scores above this; one that only stands near one of several does not.
+_GOOD = 0.1
 
 
 def example_queries(atlas: Atlas) -> list[str]:
@@ -20,7 +22,7 @@ def example_queries(atlas: Atlas) -> list[str]:
             hits = search_words(atlas, query, limit=1)
         except MonoscopeError:
             hits = []
-        if hits:
+        if hits and hits[0].score >= _GOOD:
             found.append(query)
         if len(found) == OFFERED:
             return found

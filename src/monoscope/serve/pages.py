@@ -103,6 +103,7 @@ def _add_home(routes: APIRouter, pages: Pages) -> None:
     def home() -> HTMLResponse:
         if not books.ready:
             return pages.draw("making.html", progress=books.progress(), run=books.run.path.resolve().name)
+        books.start_model()
         about = books.about()
         demo = books.demo()
         return pages.draw(

@@ -8,7 +8,7 @@ from monoscope.atlas.search import SearchHit
 from monoscope.render.card import density_text, snippet_html
 from monoscope.render.scale import LEVELS, level_class, signed
 from monoscope.render.svg import filled, histogram, sparkline, sparkline_path
-from monoscope.render.tokens import Unit, around, display_units, plain_text, units_html, units_json
+from monoscope.render.tokens import Unit, around, display_units, lone_html, plain_text, units_html, units_json
 
 LONGEST_LABEL = 120
 TOP = "top"
@@ -132,13 +132,12 @@ def _best(record: FeatureRecord) -> Context | None:
     return max(record.contexts, key=lambda context: max(context.activations, default=0.0), default=None)
 
 
-def token_html(text: str) -> str:
-    """A token out of its context, as a chip's inside: a leading space is seen."""
-    return units_html(display_units([text.encode("utf-8", "surrogatepass")]), 0.0).replace("<br>", "")
-
-
 def _token_row(token: str, value: float, strongest: float) -> dict[str, str]:
-    return {"token_html": token_html(token), "value": signed(value), "shade": level_class(value, strongest)}
+    return {
+        "token_html": lone_html(token.encode("utf-8", "surrogatepass")),
+        "value": signed(value),
+        "shade": level_class(value, strongest),
+    }
 
 
 def _bins(record: FeatureRecord) -> list[dict[str, str]]:

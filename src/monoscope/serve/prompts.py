@@ -3,7 +3,7 @@
 from typing import Any
 
 from monoscope.render.scale import level_class
-from monoscope.render.tokens import Unit, display_units, parts_html
+from monoscope.render.tokens import Unit, display_units, lone_html
 from monoscope.serve.library import Library
 from monoscope.serve.lookup import labels_of
 from monoscope.serve.reading import read_text
@@ -39,7 +39,7 @@ def prompt_view(books: Library, name: str, text: str) -> dict[str, Any]:
         "rows": [
             {
                 "at": unit.first,
-                "html": parts_html(unit.parts).replace("<br>", ""),
+                "html": lone_html(unit.raw),
                 "features": [told(feature, value) for feature, value in row[:TOP_FEATURES]],
                 "more": max(0, len(row) - TOP_FEATURES),
                 "kept": any(read.kept[unit.first : unit.first + len(unit.values)]),

@@ -51,7 +51,7 @@ export class Answers {
   finish(done, labels) {
     this.write();
     if (done.units) done.units.forEach((/** @type {any} */ units, /** @type {number} */ pane) => {
-      if (units.length > 0) this.panes[pane].replaceChildren(unitNodes(units));
+      if (units.length > 0) this.panes[pane].replaceChildren(unitNodes(units, pane === 1 ? done.first_difference : null));
     });
     const total = done.tokens.baseline + done.tokens.steered;
     const speed = (total / Math.max(done.seconds, 1e-3)).toFixed(0);

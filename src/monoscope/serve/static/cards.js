@@ -41,7 +41,7 @@ export function card(hit, dictionary) {
   head.append(label, meta);
   const snippet = element("p", "tokens snippet", "");
   snippet.dir = "auto";
-  snippet.append(shown.before ? "… " : "", unitNodes(shown.units), shown.after ? " …" : "");
+  snippet.append(shown.before ? "…" : "", unitNodes(shown.units), shown.after ? " …" : "");
   const steer = link(`/steer?add=${hit.feature}&dictionary=${name}`, "Steer");
   steer.className = "verb";
   steer.dataset.steer = "";

@@ -86,7 +86,7 @@ function input(type, control, label) {
   made.type = type;
   made.min = String(-LARGEST);
   made.max = String(LARGEST);
-  made.step = type === "number" ? "any" : String(STEP);
+  made.step = String(STEP);
   made.value = String(control.strength ?? 0);
   made.setAttribute("aria-label", label);
   return made;

@@ -7,7 +7,7 @@ const form = /** @type {HTMLFormElement} */ (document.getElementById("searchform
 const field = /** @type {HTMLInputElement} */ (form.elements.namedItem("q"));
 const results = /** @type {HTMLElement} */ (document.getElementById("results"));
 let timer = 0;
-let shown = field.value.trim();
+let shown = field.defaultValue.trim();
 /** @type {AbortController | null} */
 let running = null;
 
@@ -47,3 +47,5 @@ field.addEventListener("input", () => {
   clearTimeout(timer);
   timer = window.setTimeout(refresh, 120);
 });
+// Typed before this script was there.
+refresh();

@@ -22,18 +22,22 @@ export function partNodes(parts) {
 
 /**
  * @param {Unit[]} units
+ * @param {number | null} first the position of a token to mark, if any
  * @returns {DocumentFragment}
  */
-export function unitNodes(units) {
+export function unitNodes(units, first = null) {
   const nodes = document.createDocumentFragment();
+  const marked = first === null ? undefined : units.findLast((unit) => unit.i <= first);
   for (const unit of units) {
-    if (!unit.c) {
+    if (!unit.c && unit !== marked) {
       nodes.append(partNodes(unit.p));
       continue;
     }
-    const span = element("span", unit.c, "");
-    span.dataset.h = unit.h;
-    span.dataset.v = String(unit.v);
+    const span = element("span", [unit.c, unit === marked ? "first" : ""].join(" ").trim(), "");
+    if (unit.c) {
+      span.dataset.h = unit.h;
+      span.dataset.v = String(unit.v);
+    }
     const inside = unit.p.filter(([kind]) => kind !== "space");
     const last = inside.at(-1);
     span.append(partNodes(inside));

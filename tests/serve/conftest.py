@@ -1,0 +1,48 @@
+"""A small run on disk, and the explorer over it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from monoscope.atlas.build import build_atlas
+from monoscope.serve.app import create_app
+from monoscope.serve.library import Library
+from monoscope.steer.presets import Preset, save_preset
+
+from .client import PORT, Client
+
+
+@pytest.fixture(scope="session")
+def run(toy, toy_store, toy_shards, toy_trained, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("serve") / "myrun"
+    shutil.copytree(toy_trained.folder, folder / "dictionaries" / "toy")
+    build_atlas(
+        folder / "atlas" / "toy",
+        toy_shards.blocks("all"),
+        toy_trained.dictionary,
+        toy_store,
+        unembedding=toy.unembedding(),
+        request={"dictionary": "toy", "model": "toy"},
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def books(run, toy) -> Library:
+    library = Library(run)
+    library.give_model(toy)
+    found = library.atlas().highlights(1) or [max(library.atlas().lines, key=lambda line: line.density)]
+    save_preset(run, Preset("first", "toy", library.digest("toy"), (f"{found[0].feature} add 0.3r",)))
+    return library
+
+
+@pytest.fixture(scope="session")
+def feature(books) -> int:
+    """A feature that fires often enough to have examples."""
+    return max(books.atlas().lines, key=lambda line: line.label_score * (line.density > 0.001)).feature
+
+
+@pytest.fixture(scope="session")
+def client(run, books) -> Client:
+    return Client(create_app(run, library=books, port=PORT))

@@ -1,0 +1,188 @@
+"""The explorer in a real browser. Every test is also a test of policy, offline use and hostile text: nothing may reach
+for another machine, nothing may be written to the console, no dialog may open."""
+
+import shutil
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import duckdb
+import pytest
+
+from monoscope.atlas.schema import DATABASE, MANIFEST
+from monoscope.core.artifact import digest_file, read_json, write_json
+from monoscope.serve.app import free_port, start_in_background
+from monoscope.serve.library import Library
+
+pytestmark = pytest.mark.browser
+CHROMIUM = next(
+    (
+        path
+        for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
+        if Path(path).exists()
+    ),
+    None,
+)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage"]
+HOSTILE = "<img src=x onerror=alert(1)>\u202e\"'</script><script>alert(2)</script>"
+
+
+@pytest.fixture(scope="module")
+def address(run, toy, tmp_path_factory):
+    """The run, with a label in its atlas that somebody meant badly."""
+    folder = tmp_path_factory.mktemp("hostile") / "run"
+    shutil.copytree(run, folder)
+    atlas = folder / "atlas" / "toy"
+    with duckdb.connect(str(atlas / DATABASE)) as database:
+        database.execute("UPDATE features SET label = ? WHERE feature % 3 = 0", [HOSTILE])
+    manifest = read_json(atlas / MANIFEST)
+    manifest["digests"][DATABASE] = digest_file(atlas / DATABASE)
+    write_json(atlas / MANIFEST, manifest)
+    library = Library(folder)
+    library.give_model(toy)
+    server = start_in_background(folder, free_port(wanted=18_700), library=library)
+    yield server.url.rstrip("/")
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("NO CHROMIUM ON THIS MACHINE: the browser tests did not run; install the package chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 860}, permissions=["clipboard-read", "clipboard-write"]
+    )
+    found = context.new_page()
+    found.set_default_timeout(10_000)
+    trouble = []
+
+    def check(route):
+        if urlsplit(route.request.url).netloc != urlsplit(address).netloc:
+            trouble.append(f"outside: {route.request.url}")
+            route.abort()
+            return
+        route.continue_()
+
+    found.route("**/*", check)
+    found.on(
+        "console",
+        lambda message: trouble.append(f"console: {message.text}") if message.type in ("error", "warning") else None,
+    )
+    found.on("pageerror", lambda error: trouble.append(f"error: {error}"))
+    found.on("dialog", lambda dialog: (trouble.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    yield found
+    context.close()
+    assert trouble == []
+
+
+def test_search_read_steer(page, address, feature):
+    from playwright.sync_api import expect
+
+    page.goto(address)
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    page.get_by_role("searchbox").fill("fox")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status").first).to_contain_text("feature")
+    page.get_by_role("searchbox").fill("bear")  # results while typing
+    page.wait_for_url("**q=bear**")
+    page.locator("main").focus()
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Top activations")).to_be_visible()
+
+    page.goto(f"{address}/f/toy/{feature}")
+    page.get_by_role("textbox", name="A text to read").fill("The fox sees a bear under the bridge.")
+    page.get_by_role("button", name="Read").click()
+    expect(page.locator("#tested")).to_contain_text("fox")
+    page.locator("[data-example]").first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#spoken")).to_contain_text("of the largest")
+    expect(page.get_by_role("tooltip")).to_be_visible()
+    page.keyboard.press("s")
+    expect(page.get_by_role("heading", name="Features to steer")).to_be_visible()
+
+    page.get_by_role("textbox", name="Message").fill("The fox")
+    page.get_by_label("as a chat message").uncheck()
+    page.get_by_label("tokens", exact=True).fill("24")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#proof")).to_contain_text("positions edited")
+    expect(page.locator("#proof")).to_contain_text("of the residual norm")
+    plain, steered = page.locator("#baseline").inner_text(), page.locator("#steered").inner_text()
+    assert plain.strip() and steered.strip() and plain != steered
+    expect(page.locator("#steered .first")).to_have_count(1)
+    page.get_by_role("button", name="Copy preset link").click()
+    link = page.evaluate("navigator.clipboard.readText()")
+    page.goto(f"{address}/prompt")
+    page.goto(link)
+    expect(page.get_by_role("slider")).to_have_value("0.4")
+    assert page.locator("#steered").inner_text().strip() == ""  # a link fills the form and runs nothing
+
+
+def test_rows_can_be_added_moved_and_removed(page, address):
+    from playwright.sync_api import expect
+
+    page.goto(f"{address}/steer")
+    page.get_by_label("Find a feature").fill("3")
+    page.get_by_role("button", name="Find").click()
+    slider = page.get_by_role("slider")
+    expect(slider).to_have_value("0.4")
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("spinbutton", name="Strength")).to_have_value("0.45")
+    expect(page.locator("#steered-by")).to_have_text("3 add 0.45r")
+    page.get_by_label("How").select_option("clamp")
+    expect(page.locator("#steered-by")).to_have_text("3 clamp 0.45r")
+    page.get_by_label("tokens", exact=True).fill("400")
+    page.get_by_role("textbox", name="Message").fill("The fox")
+    page.get_by_role("button", name="Send").click()
+    page.wait_for_function("() => document.querySelector('#steered').textContent.length > 10")
+    page.keyboard.press("Escape")
+    expect(page.locator("#says, #proof")).to_contain_text(["Stopped after", ""])
+    page.get_by_role("button", name="Remove").click()
+    expect(slider).to_have_count(0)
+    page.goto(f"{address}/steer#p=bm9uc2Vuc2U")
+    expect(page.locator("#aside-says")).to_contain_text("not whole")
+
+
+def test_hostile_text_is_only_text(page, address):
+    from playwright.sync_api import expect
+
+    for path in ("/", "/f/toy/0", "/f/toy/3", "/steer?add=0", "/search?q=0"):
+        page.goto(address + path)
+        assert page.evaluate("() => document.querySelectorAll('main img, main script, main iframe').length") == 0
+    page.goto(f"{address}/f/toy/0")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("<img src=x onerror=alert(1)>⟨RLO⟩")
+    page.get_by_role("textbox", name="A text to read").fill(HOSTILE + " fox")
+    page.get_by_role("button", name="Read").click()
+    expect(page.locator("#tested")).to_contain_text("onerror=alert(1)>")
+    page.goto(f"{address}/prompt")
+    page.get_by_label("A text, read by").fill(HOSTILE)
+    page.get_by_role("button", name="Read").click()
+    expect(page.locator("table.bytoken")).to_be_visible()
+    page.goto(f"{address}/search")
+    page.get_by_role("searchbox").fill("<script>alert(1)</script>")
+    page.wait_for_timeout(400)
+    assert page.evaluate("() => document.querySelectorAll('main img, main script').length") == 0
+
+
+def test_without_script(browser, address, feature):
+    context = browser.new_context(java_script_enabled=False, color_scheme="dark")
+    page = context.new_page()
+    page.goto(address)
+    page.get_by_role("searchbox").fill("fox")
+    page.get_by_role("button", name="Search").click()
+    assert page.locator(".card").count() > 0
+    page.goto(f"{address}/f/toy/{feature}")
+    page.get_by_role("textbox", name="A text to read").fill("The fox")
+    page.get_by_role("button", name="Read").click()
+    assert page.locator("table.bytoken tr").count() == 3
+    context.close()
