@@ -81,13 +81,14 @@ def _saelens_config(dictionary: Dictionary, provenance: dict[str, Any]) -> dict[
     }
 
 
-def load_dictionary(folder: Path) -> Dictionary:
+def load_dictionary(folder: str | Path) -> Dictionary:
     """Read a dictionary and check that it still gives the codes it gave when it was saved.
 
     Raises
         ArtifactNotFound  there is no dictionary in this folder.
         Damaged           a file is altered, of a later version, holds NaN, or gives other codes.
     """
+    folder = Path(folder)
     if not (folder / "monoscope.json").is_file():
         raise ArtifactNotFound(f"There is no dictionary in {folder}; run monoscope train first.")
     about = read_json(folder / "monoscope.json")
