@@ -4,7 +4,7 @@ from transformers import DynamicCache
 
 from monoscope.core.errors import BadRequest
 from monoscope.core.progress import SILENT
-from monoscope.harvest.focus import CONTROL_PROMPTS, answer_prompts, focus_prompts, write_about
+from monoscope.harvest.focus import CONTROL_PROMPTS, _whole_sentences, answer_prompts, focus_prompts, write_about
 from monoscope.harvest.writing import TEMPERATURE, _drawn, write_replies
 from monoscope.model.chat import render_chat
 from monoscope.model.transformer import LanguageModel
@@ -41,6 +41,21 @@ def test_answers_use_each_prompt_before_any_twice(toy: LanguageModel) -> None:
     assert len(set(asked)) == len(asked)
     assert set(asked) <= set(CONTROL_PROMPTS)
     assert all(document.source == "answers" and document.title == document.messages[0][1] for document in documents)
+
+
+@pytest.mark.parametrize(
+    ("text", "cut", "kept"),
+    [
+        ("One. Two. Thr", True, "One. Two."),
+        ("One. Two. Thr", False, "One. Two. Thr"),
+        ('He said: "Go!" Then', True, 'He said: "Go!"'),
+        ("Things: one, 2. and more", True, "Things: one, 2. and more"),
+        ("Short. And then a very long sentence that is cut before its", True, None),
+        ("  cut in a letter\ufffd", True, "cut in a letter"),
+    ],
+)
+def test_a_cut_reply_ends_at_its_last_whole_sentence_unless_that_is_little(text: str, cut: bool, kept: str) -> None:
+    assert _whole_sentences(text, cut=cut) == (kept or text)
 
 
 def test_an_empty_concept_is_refused(toy: LanguageModel) -> None:

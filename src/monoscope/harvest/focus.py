@@ -80,7 +80,7 @@ def _dealt(prompts: Sequence[str], count: int, seed: int, name: str) -> list[str
     stream = numpy_stream(seed, "prompts", name)
     dealt: list[str] = []
     while len(dealt) < count:
-        dealt += [prompts[i] for i in stream.permutation(len(prompts))]
+        dealt += [prompts[int(i)] for i in stream.permutation(len(prompts))]
     return dealt[:count]
 
 
@@ -112,6 +112,6 @@ def _talks(  # noqa: PLR0913
 
 
 def _whole_sentences(text: str, *, cut: bool) -> str:
-    text = text.strip().rstrip("\ufffd")
-    ends = [match.end() for match in re.finditer(r"[.!?][\"')\]]*(?=\s)", text)] if cut else []
+    text = text.replace("\ufffd", "").strip()
+    ends = [match.end() for match in re.finditer(r"(?<!\d)[.!?][\"')\]]*(?=\s)", text)] if cut else []
     return text[: ends[-1]] if ends and ends[-1] >= len(text) // 2 else text

@@ -91,8 +91,8 @@ def _as_parts(documents: Iterable[Document] | Sequence[Part]) -> list[Part]:
     stream = iter(documents)
     first = next(stream, None)
     if isinstance(first, Part):
-        return [first, *stream]
-    return [Part("documents", 1.0, chain([] if first is None else [first], stream))]
+        return [first, *(part for part in stream if isinstance(part, Part))]
+    return [Part("documents", 1.0, (each for each in chain([first], stream) if isinstance(each, Document)))]
 
 
 def _write(folder: Path, filling: Filling, request: Mapping[str, Any], name: str) -> None:

@@ -19,7 +19,7 @@ def document_from(record: Mapping[str, Any], *, source: str, where: str, number:
         EmptyText  the record has none of these.
         Damaged    what stands there is no text and no list of messages.
     """
-    known = {"id": f"{source}:{number}"}
+    known: dict[str, Any] = {"id": f"{source}:{number}"}
     known |= {name: str(record[name]) for name in _KNOWN if record.get(name) is not None}
     name = column or ("messages" if record.get("messages") is not None else "text")
     if name not in record:
