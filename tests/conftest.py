@@ -42,7 +42,7 @@ settings.register_profile(
 settings.load_profile("house")
 
 TOY_SITE = Site(2)
-TOY_RECIPE = Recipe(latents=96, k=4, tokens=150_000, batch_rows=512, learning_rate=3e-3)
+TOY_RECIPE = Recipe(latents=96, k=3, tokens=150_000, batch_rows=512, learning_rate=1e-2, dead_tokens=20_000)
 
 
 @dataclass(frozen=True)
