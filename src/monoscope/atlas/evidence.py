@@ -3,7 +3,7 @@
 Each word has the share of the feature's activation, over its contexts, that it is there for: 1 is all of it.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,7 +66,7 @@ class _Table:
         """What speaks for a feature with these columns."""
         words, peaks, value = self._words, np.array(row["peaks"]), np.array(row["values"])
         weight = value / value.sum() * (len(peaks) / (len(peaks) + _DOUBT))
-        mass: dict[str, Counter[str]] = {"peak": Counter(), "near": Counter(), "about": Counter()}
+        mass: dict[str, dict[str, float]] = {name: defaultdict(float) for name in _KEPT}
         first = words.of_token[np.maximum(np.array(row["starts"]), peaks - NEAR)]
         last = words.of_token[np.minimum(np.array(row["stops"]), peaks + NEAR + 1) - 1]
         at = words.of_token[peaks]
@@ -77,12 +77,14 @@ class _Table:
             for name, stems in found.items():
                 for one in stems:
                     mass[name][one] += amount
-        kept = {
-            name: {one: round(share, 4) for one, share in counts.most_common(_KEPT[name]) if share >= _LEAST[name]}
-            for name, counts in mass.items()
-        }
+        kept = {name: _largest(counts, _KEPT[name], _LEAST[name]) for name, counts in mass.items()}
         forms = {one: self._forms[one] for shares in kept.values() for one in shares if one in self._forms}
         return Evidence(row["feature"], row["label"], row["label_kind"], forms=forms, **kept)
+
+
+def _largest(shares: dict[str, float], most: int, least: float) -> dict[str, float]:
+    ranked = sorted(shares.items(), key=lambda item: -item[1])[:most]
+    return {one: round(share, 4) for one, share in ranked if share >= least}
 
 
 def _about_documents(atlas: Atlas) -> list[frozenset[str]]:

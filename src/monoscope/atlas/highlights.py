@@ -10,7 +10,8 @@ from monoscope.atlas.contexts import TOP
 from monoscope.harvest.token_store import TokenStore
 
 COLUMNS = "feature, label, label_score, label_kind, density, firings, peaks, quantiles, neighbours"
-_FEWEST_FIRINGS, _DENSEST = 30, 0.01
+_FEWEST_FIRINGS, _LEAST_DENSITY, _DENSEST = 30, 1 / 5000, 0.01
+_LEAST_SCORE = 0.8
 # Beyond one token in 3,000 rarity is no longer a merit.
 _RAREST = 1 / 3000
 _MOST_WORDS = 4
@@ -25,13 +26,15 @@ def rank_highlights(rows: list[dict[str, Any]], store: TokenStore, count: int) -
         score = (2 · label score − 1)² · log(1 / density) · distinct words at the peaks · languages
                 · share of the label's words that are of one family · share of the documents named after it · kind
 
-    Features denser than 1 %, and those with fewer than 30 firings, are left out.
+    Left out are features denser than 1 %, those with fewer than 30 firings or rarer than one token in 5,000, labels
+    that score below 0.8, and marks of a chat template.
     """
     about = [store.documents[name].to_pylist() for name in ("language", "title")]
     scored = [
         (_score(row, store, *about), row["feature"], row["neighbours"])
         for row in rows
-        if row["firings"] >= _FEWEST_FIRINGS and row["density"] <= _DENSEST
+        if row["firings"] >= _FEWEST_FIRINGS and _LEAST_DENSITY <= row["density"] <= _DENSEST
+        if row["label_score"] >= _LEAST_SCORE and "<|" not in row["label"]
     ]
     chosen: list[int] = []
     passed: set[int] = set()

@@ -57,7 +57,7 @@ def match_term(term: str, one: Evidence) -> Match:
             for word, share in getattr(one, where).items():
                 likeness = _likeness(term, word)
                 if likeness * share * _WEIGHTS[where] > best.weight:
-                    best = Match(likeness * share * _WEIGHTS[where], where, one.forms.get(word, word))
+                    best = Match(likeness * share * _WEIGHTS[where], where, one.forms.get(word) or word)
     return best
 
 
@@ -72,7 +72,7 @@ def _exact(term: str, one: Evidence, weight: float) -> Match:
         best = max(best, Match(weight * _LABEL_WEIGHT, "label", one.label), key=_weight)
     # A word both at the peak and near it, or in the title as well, speaks louder.
     weight = min(1.2, 0.8 * best.weight + 0.2 * sum(match.weight for match in matches))
-    return Match(weight, best.where, one.forms.get(best.word, best.word))
+    return Match(weight, best.where, one.forms.get(best.word) or best.word)
 
 
 def label_stems(label: str) -> set[str]:

@@ -69,7 +69,8 @@ def largest(
     """
     groups = values.shape[1] // _GROUP
     if groups <= 2 * count:
-        return tuple(values.topk(count, dim=1))
+        best, places = values.topk(count, dim=1)
+        return best, places
     body = values[:, : groups * _GROUP].unflatten(1, (_GROUP, groups))
     chosen = body.amax(1).topk(count, dim=1).indices
     columns = (chosen[:, :, None] + groups * torch.arange(_GROUP)).flatten(1)

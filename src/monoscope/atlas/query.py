@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import torch
 
 from monoscope.atlas.contexts import QUANTILES
 from monoscope.atlas.highlights import COLUMNS, rank_highlights
@@ -224,7 +225,7 @@ class Atlas:
 
     def _context(self, peak: int, quantile: str, start: int, stop: int, activations: list[float]) -> Context:
         raw = [self.store.vocabulary[token] for token in self.store.ids[start:stop].tolist()]
-        document = int(self.store.document_of(peak))
+        document = int(self.store.document_of(torch.tensor(peak)))
         return Context(
             tokens=tuple(token_pieces(raw)),
             token_bytes=tuple(raw),
