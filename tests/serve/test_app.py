@@ -1,4 +1,7 @@
+import http.client
+import json
 import socket
+import time
 import urllib.request
 
 import pytest
@@ -48,3 +51,23 @@ def test_a_server_in_the_background(run, books):
         address.close()
     with pytest.raises(OSError):
         urllib.request.urlopen(f"{address.url}healthz", timeout=5)
+
+
+def test_who_leaves_while_waiting_or_listening_gives_up_the_place(run, books):
+    address = start_in_background(run, free_port(wanted=18_600), library=books)
+    seat = books.desk.sit()
+    assert seat.try_turn(1)
+    try:
+        waiting = http.client.HTTPConnection(address.host, address.port, timeout=5)
+        body = json.dumps({"prompt": "The fox", "max_tokens": 300})
+        waiting.request("POST", "/api/v1/steer", body, {"content-type": "application/json"})
+        assert b"event: queue" in waiting.getresponse().read1(100)
+        assert books.desk.inside == 2
+        waiting.close()
+        began = time.monotonic()
+        while books.desk.inside > 1 and time.monotonic() - began < 5:
+            time.sleep(0.02)
+        assert books.desk.inside == 1 and time.monotonic() - began < 2
+    finally:
+        seat.leave()
+        address.close()

@@ -16,7 +16,7 @@ from monoscope.serve.present import card_view, feature_view
 from .client import PORT, Client, Page
 
 SERVE = Path(monoscope.serve.__file__).parent
-FORBIDDEN = "innerHTML outerHTML insertAdjacentHTML document.write eval( DOMParser Function( .cssText".split()
+FORBIDDEN = ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "DOMParser", "Function(")
 HOSTILE = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',

@@ -16,9 +16,10 @@ from monoscope.render.tokens import parts_html, plain_text, text_parts, units_ht
 from monoscope.serve.controls import controls_of
 from monoscope.serve.examples import example_queries
 from monoscope.serve.library import About, Library
-from monoscope.serve.lookup import MOST_QUERY, find
+from monoscope.serve.lookup import MOST_QUERY, find, labels_of
 from monoscope.serve.present import card_view, feature_view
 from monoscope.serve.prompts import prompt_view
+from monoscope.steer.edits import parse_edit
 
 HIGHLIGHTS = 12
 FIGURES = (
@@ -112,7 +113,7 @@ def _add_home(routes: APIRouter, pages: Pages) -> None:
             layer=_layer(about.site),
             model_name=model_name(about.model),
             figures=_figures(about),
-            demo=demo and _demo_view(demo),
+            demo=demo and _demo_view(books, about.dictionary, demo),
         )
 
 
@@ -126,17 +127,27 @@ def _figures(about: About) -> list[dict[str, str]]:
     return found
 
 
-def _demo_view(demo: dict[str, Any]) -> dict[str, Any]:
-    edits = [edit if isinstance(edit, str) else str(edit.get("edit", "")) for edit in demo.get("edits", [])]
+def _demo_view(books: Library, name: str, demo: dict[str, Any]) -> dict[str, Any]:
+    edits = [edit for edit in demo.get("edits", []) if isinstance(edit, str)]
     preset = demo.get("preset")
     wanted = {"preset": preset} if isinstance(preset, str) else {"edit": edits}
     return {
         "question": plain_text(demo["question"]),
         "baseline_html": parts_html(text_parts(demo["baseline"].strip())),
         "steered_html": parts_html(text_parts(demo["steered"].strip())),
-        "edits": [plain_text(edit) for edit in edits if edit],
+        "edits": _named_edits(books, name, edits),
         "address": f"/steer?{urlencode(wanted, doseq=True)}",
     }
+
+
+def _named_edits(books: Library, name: str, edits: list[str]) -> list[dict[str, Any]]:
+    """Edits with the labels of their features; none where they are not this dictionary's."""
+    try:
+        parsed = [parse_edit(edit) for edit in edits]
+        labels = labels_of(books, name, {edit.feature for edit in parsed})
+        return [{"text": str(edit), "feature": edit.feature, "label": labels[edit.feature]} for edit in parsed]
+    except (MonoscopeError, KeyError):
+        return []
 
 
 def _layer(site: str) -> str:
@@ -241,7 +252,7 @@ def _add_model_pages(routes: APIRouter, pages: Pages) -> None:
             preset=preset or "",
             prompt=prompt or plain_text(str(demo.get("question", ""))) or "Tell me about yourself.",
             model_state=books.model_state,
-            demo=None if not demo else _demo_view(demo),
+            demo=None if not demo else _demo_view(books, name, demo),
         )
 
 

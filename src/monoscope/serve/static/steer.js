@@ -139,6 +139,13 @@ function stopped(error) {
   at("says").textContent = asked ? `Stopped after ${count} tokens.` : error instanceof Error ? error.message : String(error);
 }
 
+async function waitForModel() {
+  const answer = await fetch("/api/v1/about").catch(() => null);
+  const state = answer?.ok ? (await answer.json()).model_state : "loading";
+  if (state === "loading") setTimeout(waitForModel, 1000);
+  else if (!running) at("says").textContent = state === "ready" ? "" : "The model could not be loaded.";
+}
+
 /** @param {boolean} yes */
 function busy(yes) {
   at("send").disabled = yes;
@@ -169,3 +176,4 @@ copies("python", () => asPython(edits(), at("prompt").value));
 window.addEventListener("hashchange", fromFragment);
 draw();
 fromFragment();
+if (at("steer").dataset.model === "loading") waitForModel();
