@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from monoscope.core.artifact import check_request, digest_of, holding, plain, read_json, replacing, write_json
+from monoscope.core.artifact import check_request, digest_of, holding, plain, read_json, replacing, sweep, write_json
 from monoscope.core.errors import BadRequest
 from monoscope.core.progress import SILENT, Progress
 from monoscope.core.run import Run, checked_name, name_from
@@ -263,6 +263,7 @@ def _train(  # noqa: PLR0913
     progress: Progress,
     should_stop: Callable[[], bool],
 ) -> Dictionary:
+    sweep(folder)
     feed = Feed(shards, batch_rows=recipe.batch_rows, seed=recipe.seed)
     found = train(feed, recipe, folder / "checkpoint", request=request, progress=progress, should_stop=should_stop)
     if found is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monoscope.core.artifact import read_json, write_json
+from monoscope.core.artifact import read_json, sweep, write_json
 from monoscope.core.errors import Ambiguous, ArtifactNotFound, BadRequest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -110,6 +110,7 @@ class Run:
 
     def write_index(self) -> None:
         """Rewrite run.json. It is a convenience for people; nothing reads it."""
+        sweep(self.path, "run.json.")
         write_json(self.path / "run.json", self.about())
 
     def provenance(self, dictionary: str) -> dict[str, Any]:
