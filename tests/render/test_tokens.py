@@ -30,6 +30,12 @@ def test_a_leading_space_stands_before_the_shade():
     assert units_html(display_units([b" Golden"], [2.0]), 2.0).startswith(' <span class="p8"')
 
 
+def test_an_indent_stands_after_the_shade():
+    assert kinds(b"\n    ", 1.0) == [("break", "⏎"), ("space", "    ")]
+    page = units_html(display_units([b" \n\n  ", b"x"], [1.0, 0.0]), 1.0)
+    assert page.startswith(" <span") and page.endswith('⏎</i><br><i class="z">⏎</i></span><br>  x')
+
+
 def test_spaces_alone_are_seen_when_they_fire():
     assert kinds(b"  ", 1.0) == [("text", "··")]
     assert kinds(b"  ", 0.0) == [("space", "  ")]

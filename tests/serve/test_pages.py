@@ -11,7 +11,7 @@ from monoscope.atlas.query import Context
 from monoscope.serve.app import create_app
 from monoscope.serve.library import Library
 from monoscope.serve.pages import Pages
-from monoscope.serve.present import card_view, feature_view
+from monoscope.serve.present import PointedTokens, card_view, feature_view
 
 from .client import PORT, Client, Page
 
@@ -158,7 +158,8 @@ def test_hostile_labels_and_tokens_stay_text(books, text):
                   neighbours=((1, 0.5, text),), max_activation=2.0)  # fmt: skip
     pages = Pages(books)
     card = card_view(bad, why=text)
-    feature_values = {"view": feature_view(bad), "layer": "1", "tokens": 1, "before": None, "after": None}
+    pointed = PointedTokens(((raw, 1.0),), ((raw, -1.0),))
+    feature_values = {"view": feature_view(bad, pointed), "layer": "1", "tokens": 1, "before": None, "after": None}
     search_values = {"cards": [card], "units_html": "", "seconds": 0.0, "number": None, "json": "", "token": None}
     drawn = [
         pages.draw("feature.html", dictionary="toy", **feature_values),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from monoscope.render.scale import level_class
 
-# What a part may be: "space" stands before the shade, the others inside it.
+# What a part may be: "space" stands outside of the shade, at either end; the others inside it.
 SPACE, TEXT, MARK, BREAK, CHIP = "space", "text", "mark", "break", "chip"
 
 _NAMES = {
@@ -198,7 +198,7 @@ def _unit(tokens: Sequence[bytes], values: Sequence[float], first: int, special:
 
 
 def _parts(raw: bytes, *, active: bool, leading: bool) -> tuple[Part, ...]:
-    """The parts of some bytes. `leading`: a first space stands outside of the shade."""
+    """The parts of some bytes. `leading`: a first space, or an indent after a break, stands outside of the shade."""
     text = raw.decode("utf-8", "surrogateescape")
     if not text and active:
         return (Part(MARK, "\u27e8empty\u27e9"),)
@@ -220,7 +220,10 @@ def _parts(raw: bytes, *, active: bool, leading: bool) -> tuple[Part, ...]:
             parts.append(Part(TEXT, run))
             run = ""
         parts.append(part)
-    return (*parts, Part(TEXT, run)) if run else tuple(parts)
+    if not run:
+        return tuple(parts)
+    indents = leading and not run.strip(" ") and parts and parts[-1].kind == BREAK
+    return (*parts, Part(SPACE if indents else TEXT, run))
 
 
 def _mark(character: str, combining: int) -> Part | None:
@@ -256,11 +259,7 @@ def _part_html(part: Part) -> str:
 
 def _unit_html(unit: Unit, largest: float, links: str | None, chosen: int | None) -> str:
     shade = level_class(unit.value, largest)
-    before = "".join(part.text for part in unit.parts if part.kind == SPACE)
-    inside = parts_html([part for part in unit.parts if part.kind != SPACE])
-    # A last break falls after the shade, so that no shade hangs over the line's end.
-    breaks = "<br>" if inside.endswith("<br>") else ""
-    inside = inside.removesuffix("<br>")
+    before, inside, breaks = _around_shade(unit)
     if links is not None and inside:
         wanted = f' class="{shade}"' if shade else ""
         current = ' aria-current="true"' if chosen == unit.first else ""
@@ -269,3 +268,13 @@ def _unit_html(unit: Unit, largest: float, links: str | None, chosen: int | None
         return before + inside + breaks
     hover = html.escape(hover_text(unit, largest))
     return f'{before}<span class="{shade}" data-h="{hover}" data-v="{unit.value:.4g}">{inside}</span>{breaks}'
+
+
+def _around_shade(unit: Unit) -> tuple[str, str, str]:
+    """What stands before, in and after the shade; a last break falls after it, so that none hangs over a line's end."""
+    first = 1 if unit.parts and unit.parts[0].kind == SPACE else 0
+    last = len(unit.parts) - (1 if len(unit.parts) > first and unit.parts[-1].kind == SPACE else 0)
+    inside, after = parts_html(unit.parts[first:last]), parts_html(unit.parts[last:])
+    if inside.endswith("<br>"):
+        inside, after = inside.removesuffix("<br>"), "<br>" + after
+    return parts_html(unit.parts[:first]), inside, after

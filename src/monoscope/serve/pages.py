@@ -17,7 +17,7 @@ from monoscope.serve.controls import controls_of
 from monoscope.serve.examples import example_queries
 from monoscope.serve.library import About, Library
 from monoscope.serve.lookup import MOST_QUERY, find, labels_of
-from monoscope.serve.present import card_view, feature_view
+from monoscope.serve.present import card_view, feature_view, pointed_tokens
 from monoscope.serve.prompts import prompt_view
 from monoscope.steer.edits import parse_edit
 
@@ -197,7 +197,7 @@ def _add_features(routes: APIRouter, pages: Pages) -> None:
     def feature(dictionary: str, feature: Annotated[int, Path(ge=0, le=2**53)]) -> HTMLResponse:
         atlas = books.atlas(dictionary)
         about = books.about(dictionary)
-        view = feature_view(atlas.feature(feature))
+        view = feature_view(atlas.feature(feature), pointed_tokens(atlas, feature))
         return pages.draw(
             "feature.html",
             here="search",
@@ -229,7 +229,8 @@ def _add_model_pages(routes: APIRouter, pages: Pages) -> None:
     async def prompt_sent(request: Request) -> HTMLResponse:
         form = parse_qs((await request.body()).decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=8)
         text, name = (form.get(key, [""])[0] for key in ("text", "dictionary"))
-        return await run_in_threadpool(_prompt_page, pages, text, name or None)
+        # A form sends line breaks as two characters.
+        return await run_in_threadpool(_prompt_page, pages, text.replace("\r\n", "\n"), name or None)
 
     @routes.get("/steer")
     def steer(

@@ -1,9 +1,10 @@
 """Records of the atlas as plain values: what the interface answers and what templates draw."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from monoscope.atlas.query import Context, FeatureRecord
+from monoscope.atlas.query import Atlas, Context, FeatureRecord
 from monoscope.atlas.search import SearchHit
 from monoscope.render.card import density_text, snippet_html
 from monoscope.render.scale import LEVELS, level_class, signed
@@ -87,10 +88,29 @@ def shown_values(record: FeatureRecord, why: str) -> dict[str, Any]:
     }
 
 
-def feature_view(record: FeatureRecord) -> dict[str, Any]:
+@dataclass(frozen=True)
+class PointedTokens:
+    """The tokens that a feature raises and lowers, as bytes: half a character has no text."""
+
+    raised: tuple[tuple[bytes, float], ...]
+    lowered: tuple[tuple[bytes, float], ...]
+
+
+def pointed_tokens(atlas: Atlas, feature: int) -> PointedTokens:
+    """The tokens that a feature's direction points at and away from, strongest first."""
+    (row,) = atlas.rows("promoted, promoted_by, suppressed, suppressed_by", [feature])
+    words = atlas.store.vocabulary
+
+    def listed(name: str) -> tuple[tuple[bytes, float], ...]:
+        return tuple((words[token], value) for token, value in zip(row[name], row[f"{name}_by"], strict=True))
+
+    return PointedTokens(listed("promoted"), listed("suppressed"))
+
+
+def feature_view(record: FeatureRecord, pointed: PointedTokens) -> dict[str, Any]:
     """A feature as its page draws it; values that are HTML end in `_html` and are escaped already."""
     most = record.max_activation
-    values = [abs(value) for _, value in (*record.promoted, *record.suppressed)]
+    values = [abs(value) for _, value in (*pointed.raised, *pointed.lowered)]
     strongest = max(values, default=0.0)
     return {
         "feature": record.feature,
@@ -104,8 +124,8 @@ def feature_view(record: FeatureRecord) -> dict[str, Any]:
         "bins": _bins(record),
         "legend": [f"p{n}" for n in range(1, LEVELS + 1)],
         "groups": _groups(record.contexts, most),
-        "promoted": [_token_row(token, value, strongest) for token, value in record.promoted],
-        "suppressed": [_token_row(token, value, strongest) for token, value in record.suppressed],
+        "promoted": [_token_row(token, value, strongest) for token, value in pointed.raised],
+        "suppressed": [_token_row(token, value, strongest) for token, value in pointed.lowered],
         "neighbours": [
             {"feature": other, "cosine": f"{cosine:.2f}", "label": label_of(other, label)}
             for other, cosine, label in record.neighbours
@@ -132,9 +152,9 @@ def _best(record: FeatureRecord) -> Context | None:
     return max(record.contexts, key=lambda context: max(context.activations, default=0.0), default=None)
 
 
-def _token_row(token: str, value: float, strongest: float) -> dict[str, str]:
+def _token_row(token: bytes, value: float, strongest: float) -> dict[str, str]:
     return {
-        "token_html": lone_html(token.encode("utf-8", "surrogatepass")),
+        "token_html": lone_html(token),
         "value": signed(value),
         "shade": level_class(value, strongest),
     }

@@ -38,12 +38,14 @@ export function unitNodes(units, first = null) {
       span.dataset.h = unit.h;
       span.dataset.v = String(unit.v);
     }
-    const inside = unit.p.filter(([kind]) => kind !== "space");
-    const last = inside.at(-1);
-    span.append(partNodes(inside));
-    if (last && last[0] === "break" && span.lastChild) span.lastChild.remove();
-    nodes.append(unit.p.filter(([kind]) => kind === "space").map(([, text]) => text).join(""), span);
-    if (last && last[0] === "break") nodes.append(document.createElement("br"));
+    const begin = unit.p.findIndex(([kind]) => kind !== "space");
+    const last = unit.p.findLastIndex(([kind]) => kind !== "space");
+    span.append(partNodes(unit.p.slice(begin, last + 1)));
+    const breaks = last >= 0 && unit.p[last][0] === "break";
+    if (breaks && span.lastChild) span.lastChild.remove();
+    nodes.append(partNodes(unit.p.slice(0, Math.max(0, begin))), span);
+    if (breaks) nodes.append(document.createElement("br"));
+    nodes.append(partNodes(unit.p.slice(last + 1)));
   }
   return nodes;
 }
