@@ -116,7 +116,8 @@ def test_the_server_is_opened_at_the_top_only() -> None:
 
 def test_nothing_imports_the_package_or_a_folder_with_content() -> None:
     full = {folder for folder in FOLDERS if TREES[folder].body}
-    assert full <= {""}, f"these __init__.py are to stay empty: {sorted(full - {''})}"
+    # monoscope.steer is a folder and, for users, a verb: its __init__ hands on that one name.
+    assert full <= {"", "steer"}, f"these __init__.py are to stay empty: {sorted(full - {'', 'steer'})}"
     wrong = [str(found) for found in INSIDE if found.target in full | {""} and found.module not in MAY_IMPORT_THE_ROOT]
     assert not wrong, "\n".join(wrong)
 

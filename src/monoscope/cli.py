@@ -17,7 +17,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from monoscope.console import Board
-from monoscope.core.errors import MonoscopeError
+from monoscope.core.errors import BadRequest, MonoscopeError
 from monoscope.core.run import Run
 
 INTERRUPTED = 130
@@ -44,7 +44,7 @@ def main() -> NoReturn:
 def run_command(words: list[str]) -> int:
     """Run one command line; the exit status: 0 done, 1 refused, 2 wrong usage, 130 interrupted."""
     try:
-        app(words, exit_on_error=False, print_error=False)
+        app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except MonoscopeError as error:
         return _refuse(str(error), error.exit_status)
     except CycloptsError as error:
@@ -302,50 +302,35 @@ def steer(  # noqa: PLR0913  one flag for each setting of the answer
     _tell(result, as_json, steered_text)
 
 
-presets = App(name="preset", help="Named sets of edits.")
-app.command(presets)
-
-
-@presets.command
-def save(
-    run: Path, preset: str, *, edit: list[str], note: str = "", name: Name = None, as_json: AsJson = False
+@app.command
+def preset(
+    run: Path,
+    action: Annotated[str, Parameter(help="save, list, show or delete.")],
+    preset: Annotated[str | None, Parameter(help="Its name, as golden-gate.")] = None,
+    *,
+    edit: Annotated[list[str] | None, Parameter(help="What to save; may be repeated.")] = None,
+    note: Annotated[str, Parameter(help="A line on what it is for.")] = "",
+    name: Name = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Keep some edits under a name."""
+    """Named sets of edits: preset RUN save|list|show|delete NAME."""
     from monoscope import explore
+    from monoscope.printing import preset_text
 
-    _tell(
-        explore.save_preset(Run(run), preset, tuple(edit), note=note, name=name),
-        as_json,
-        lambda r: f"saved {r['name']}",
-    )
-
-
-@presets.command(name="list")
-def list_(run: Path, *, as_json: AsJson = False) -> None:
-    """The presets of a run."""
-    from monoscope import explore
-
-    _tell(
-        explore.list_presets(Run(run)),
-        as_json,
-        lambda r: "\n".join(p["name"] for p in r["presets"]) or "no presets yet",
-    )
-
-
-@presets.command(name="show")
-def show_preset(run: Path, preset: str, *, as_json: AsJson = False) -> None:
-    """One preset."""
-    from monoscope import explore
-
-    _tell(explore.show_preset(Run(run), preset), as_json, lambda r: "\n".join(r["edits"]))
-
-
-@presets.command
-def delete(run: Path, preset: str, *, as_json: AsJson = False) -> None:
-    """Remove a preset."""
-    from monoscope import explore
-
-    _tell(explore.delete_preset(Run(run), preset), as_json, lambda r: f"deleted {r['name']}")
+    place = Run(run)
+    actions: dict[str, Callable[[str], dict[str, Any]]] = {
+        "save": lambda named: explore.save_preset(place, named, tuple(edit or ()), note=note, name=name),
+        "show": lambda named: explore.show_preset(place, named),
+        "delete": lambda named: explore.delete_preset(place, named),
+    }
+    if action == "list":
+        _tell(explore.list_presets(place), as_json, preset_text)
+    elif action not in actions:
+        raise BadRequest(f"There is no preset {action!r}; write preset RUN save, list, show or delete.")
+    elif preset is None:
+        raise BadRequest(f"Which preset? Write preset RUN {action} NAME.")
+    else:
+        _tell(actions[action](preset), as_json, preset_text)
 
 
 @app.command
@@ -355,12 +340,15 @@ def serve(
     host: Annotated[str, Parameter(help="Where to listen; beyond this machine a --token is needed.")] = "127.0.0.1",
     port: Annotated[int | None, Parameter(help="8421, or the next free port.")] = None,
     token: Annotated[str | None, Parameter(help="What visitors must know.")] = None,
+    allow_host: Annotated[
+        list[str] | None, Parameter(help="A further Host name to answer to; may be repeated.")
+    ] = None,
     name: Name = None,
 ) -> None:
     """Open the explorer in a browser."""
     from monoscope.serve.app import serve as serve_run
 
-    serve_run(run, host=host, port=port, token=token, name=name)
+    serve_run(run, host=host, port=port, token=token, name=name, allow_hosts=tuple(allow_host or ()))
 
 
 @app.command

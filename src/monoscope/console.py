@@ -42,7 +42,8 @@ class Board:
         self._began = self._line = self._written = 0.0
         self._already, self._told = 0, ""
         self._phase: StageState | None = None
-        self._write(force=True)
+        if self.states:  # a mistyped run must not come into being by being looked at
+            self._write(force=True)
 
     def say(self, text: str) -> None:
         """A line for people."""

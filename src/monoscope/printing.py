@@ -12,7 +12,7 @@ def metrics_text(found: dict[str, Any]) -> str:
             f"  FVU {found['fvu']:.4f}   {found['fvu_formula']}",
             f"  cross-entropy {found['ce_clean']:.3f} clean, {found['ce_spliced']:.3f} spliced, "
             f"{found['ce_mean']:.3f} with the mean, {found['ce_zero']:.3f} with zeros",
-            f"  recovered {found['ce_recovered']:.4f} of mean ablation, {found['ce_recovered_zero']:.4f} of zero ablation; "
+            f"  recovered {found['ce_recovered']:.4f} of mean ablation, {found['ce_recovered_zero']:.4f} of zero; "
             f"KL {found['kl']:.4f} nats",
             f"  {found['dead']} dead ({100 * found['dead_fraction']:.2f} %), {found['dense']} denser than 10 %, "
             f"of {found['n_latents']:,}",
@@ -68,6 +68,13 @@ def steered_text(found: dict[str, Any]) -> str:
         for proof in found["edits"]
     ]
     return "\n".join(["plain    " + found["baseline"].strip(), "steered  " + found["steered"].strip(), *proofs])
+
+
+def preset_text(found: dict[str, Any]) -> str:
+    """One preset, all of them, or the name of one that is gone."""
+    presets = found.get("presets", [found])
+    lines = [f"{one['name']}: {'; '.join(one.get('edits', ['deleted']))}" for one in presets]
+    return "\n".join(lines) or "There are no presets yet; preset RUN save NAME --edit '8011 add 0.4r' makes one."
 
 
 def _marked(context: dict[str, Any]) -> str:

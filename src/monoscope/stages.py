@@ -6,7 +6,7 @@ A finished artefact of the same request is left as it is and the step says so; a
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from monoscope.core.artifact import check_request, digest_of, holding, plain, read_json, replacing, sweep, write_json
-from monoscope.core.errors import BadRequest
+from monoscope.core.errors import ArtifactNotFound, BadRequest
 from monoscope.core.progress import SILENT, Progress
 from monoscope.core.run import Run, checked_name, name_from
 from monoscope.core.runtime import fast_bfloat16
@@ -32,7 +32,8 @@ from monoscope.harvest.token_store import TokenStore
 from monoscope.harvest.tokenise import write_store
 from monoscope.model.transformer import LanguageModel, load_model
 from monoscope.text.corpus import Document, Part
-from monoscope.text.sources import open_documents, parse_mix
+from monoscope.text.inputs import inputs_of
+from monoscope.text.sources import open_mix, parse_mix
 from monoscope.train.finish import finish
 from monoscope.train.loop import train
 from monoscope.train.recipes import Recipe
@@ -154,11 +155,11 @@ def write_text(
     run: Run, model: LanguageModel, wanted: TextRequest, *, name: str, progress: Progress = SILENT
 ) -> TokenStore:
     """The token store of a text request; what the model writes itself is kept and written once."""
-    parts = [Part(source, share, open_documents(source)) for source, share in parse_mix(wanted.text)]
-    own = _own_parts(run, model, wanted, progress)
-    if own:
-        parts = [replace(part, weight=part.weight * (1 - wanted.own_share)) for part in parts] + own
+    parts = open_mix(wanted.text, seed=wanted.seed, extra=_own_parts(run, model, wanted, progress))
     request = {key: value for key, value in asdict(wanted).items() if key not in ("tokens", "context", "seed")}
+    if not (wanted.focus or wanted.answers):
+        request["own_share"] = 0.0  # it says nothing where the model writes nothing
+    request["inputs"] = inputs_of(wanted.text)
     return write_store(
         run.text(name),
         parts,
@@ -312,6 +313,8 @@ def dictionary_digest(folder: Path) -> str:
 
 def repair_run(run: Run) -> dict[str, Any]:
     """Look at every byte of the activations; damaged shards are removed so that harvest makes them again."""
+    if not run.path.is_dir():
+        raise ArtifactNotFound(f"There is no run folder {run.path}; make one with monoscope harvest or demo.")
     redone = []
     with holding(run.path):
         for name in run.names("activations", "manifest.json"):

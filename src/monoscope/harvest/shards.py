@@ -143,7 +143,7 @@ def write_shards(
     plan = [("train", group) for group in groups_of_windows(store, held=False, seed=seed)]
     plan += [("held", group) for group in groups_of_windows(store, held=True, seed=seed)]
     names = _names(plan)
-    done = {name: shard for name in names if (shard := _finished(folder / name)) is not None}
+    done = {name: shard for name in names if (shard := _counts_of(folder / name)) is not None}
     progress.start("harvest", store.n_tokens, "tokens", already=sum(shard["tokens"] for shard in done.values()))
     for name, (_, windows) in zip(names, plan, strict=True):
         if name not in done:
@@ -201,7 +201,8 @@ def _write_shard(
     return {**counts, "bytes": path.stat().st_size}
 
 
-def _finished(path: Path) -> dict[str, int] | None:
+def _counts_of(path: Path) -> dict[str, int] | None:
+    """What a shard's header says of it; None where there is no readable shard, which is then written again."""
     if not path.is_file():
         return None
     try:
@@ -209,7 +210,6 @@ def _finished(path: Path) -> dict[str, int] | None:
             found = json.loads(stream.metadata()["counts"])
             counts = {name: int(found[name]) for name in _COUNTS}
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError):
-        path.unlink()
         return None
     return {**counts, "bytes": path.stat().st_size}
 
