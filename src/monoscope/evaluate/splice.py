@@ -18,6 +18,7 @@ from monoscope.harvest.token_store import TokenStore
 from monoscope.model.sinks import keep_mask
 
 SPLICE_TOKENS = 16_384
+_ROWS = 128
 
 
 class Speaker(Protocol):
@@ -108,17 +109,26 @@ def _one_batch(
         lambda x: dictionary.stats.mean_vector.expand_as(x),
     )
     following = ids[:, 1:][target]
-    clean = log_softmax(model.logits(ids)[:, :-1][target].float(), -1)
-    losses = [_loss(clean, following)]
-    divergence = torch.zeros((), dtype=torch.float64)
+    clean = model.logits(ids)[:, :-1][target]
+    sums = torch.zeros(2 + len(ways), dtype=torch.float64)
+    sums[0] = _losses(clean, None, following)[0]
     for number, way in enumerate(ways):
-        changed = model.logits(ids, site=dictionary.site, change=replaced(way))
-        found = log_softmax(changed[:, :-1][target].float(), -1)
-        losses.append(_loss(found, following))
+        changed = model.logits(ids, site=dictionary.site, change=replaced(way))[:, :-1][target]
+        loss, divergence = _losses(changed, clean if number == 0 else None, following)
+        sums[1 + number] = loss
         if number == 0:
-            divergence = (clean.exp() * (clean - found)).sum(1).double().sum()
-    return torch.stack([*losses, divergence]), len(following)
+            sums[-1] = divergence
+    return sums, len(following)
 
 
-def _loss(log_probabilities: Tensor, following: Tensor) -> Tensor:
-    return -log_probabilities.gather(1, following[:, None]).double().sum()
+def _losses(logits: Tensor, clean: Tensor | None, following: Tensor) -> tuple[float, float]:
+    """Summed cross-entropy, and summed KL from the clean logits; a few rows at a time, to stay in cache."""
+    loss = divergence = 0.0
+    for first in range(0, len(logits), _ROWS):
+        rows = slice(first, first + _ROWS)
+        found = log_softmax(logits[rows].float(), -1)
+        loss -= float(found.gather(1, following[rows, None]).double().sum())
+        if clean is not None:
+            true = log_softmax(clean[rows].float(), -1)
+            divergence += float((true.exp() * (true - found)).sum(1).double().sum())
+    return loss, divergence
