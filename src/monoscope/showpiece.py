@@ -23,9 +23,11 @@ from monoscope.steer.engine import generate
 from monoscope.steer.request import Generation, Request
 from monoscope.steer.resolve import push_at
 
-STRENGTHS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55)
+STRENGTHS = (0.35, 0.4, 0.45, 0.5, 0.55)
 MOST_FEATURES = 4
 _LEAST_AUROC, _LEAST_RATE = 0.9, 0.5
+# A feature of the concept is near its largest activation in texts on it; one that only brushes it is of something else.
+_LEAST_SHARE_OF_MAX = 0.4
 _MOST_REPETITION, _MOST_NLL = 0.2, 3.6
 _TOKENS = 60
 
@@ -74,6 +76,8 @@ def concept_features(
 ) -> list[ContrastHit]:
     """Features that fire in the model's texts on a concept and not in its texts on anything else.
 
+    Ranked by (2 AUROC - 1) × difference of the mean activations: a push along a feature that adds much to the residual
+    there does more than one along a faint feature that tells the texts apart as well.
     Both sets have the same chat format: against another format the contrast would find the format.
 
     Raises
@@ -82,14 +86,30 @@ def concept_features(
     origin = run.provenance(name)
     store = TokenStore.load(run.text(origin["text"]))
     shards = ShardStore.load(run.activations(origin["activations"]))
-    positive = documents_of(store, sources=("focus",), title=concept)
-    negative = documents_of(store, sources=("answers", "focus"), other_than=concept)
+    positive, negative = concept_documents(store, concept)
     if len(positive) < 4 or len(negative) < 4:
         raise EmptyText(f"{run.path} holds too few texts on {concept!r} to compare; harvest with --focus {concept!r}.")
     pooled = pool_documents(shards, store, dictionary, torch.cat([positive, negative]))
-    hits = contrast(pooled.largest[: len(positive)], pooled.largest[len(positive) :], limit=8 * limit)
+    inside, outside = pooled.largest[: len(positive)], pooled.largest[len(positive) :]
+    strong = inside.median(0).values >= _LEAST_SHARE_OF_MAX * dictionary.stats.max
+    gap = (inside.mean(0) - outside.mean(0)).tolist()
+    hits = [hit for hit in contrast(inside, outside, limit=100) if strong[hit.feature]]
+    hits.sort(key=lambda hit: -(2 * hit.auroc_heldout - 1) * gap[hit.feature])
     telling = [hit for hit in hits if hit.auroc_heldout >= _LEAST_AUROC and hit.rate_pos >= _LEAST_RATE]
-    return (telling or hits[:1])[:limit]
+    if not hits:
+        raise EmptyText(
+            f"No feature fires strongly on the texts on {concept!r}; use more --focus-texts or train longer."
+        )
+    return (telling or hits)[:limit]
+
+
+def concept_documents(store: TokenStore, concept: str) -> tuple[Tensor, Tensor]:
+    """The model's texts on a concept, and its texts on anything else that never name it."""
+    positive = documents_of(store, sources=("focus",), title=concept)
+    others = documents_of(store, sources=("answers", "focus"), other_than=concept)
+    bounds = [(int(store.offsets[number]), int(store.offsets[number + 1])) for number in others.tolist()]
+    silent = [concept.lower() not in store.text_of(first, last).lower() for first, last in bounds]
+    return positive, others[torch.tensor(silent, dtype=torch.bool)]
 
 
 def shared_push(dictionary: Dictionary, features: Sequence[int], strength: float) -> tuple[Edit, ...]:
@@ -117,7 +137,7 @@ def find_preset(
     atlas = Atlas.open(run.atlas(name))
     features = [hit.feature for hit in hits]
     prompt = prompt_ids(model, [{"role": "user", "content": question}])
-    ladders = [features, *([feature] for feature in features[:2])]
+    ladders = [features[:count] for count in range(1, len(features) + 1)]
     candidates = [shared_push(dictionary, chosen, strength) for chosen in ladders for strength in STRENGTHS]
     progress.start("preset", len(candidates) * _TOKENS, "tokens")
     requests = [Request(prompt, edits, seed, max_tokens=_TOKENS) for edits in ((), *candidates)]
@@ -170,12 +190,8 @@ def _controls(  # noqa: PLR0913
 ) -> dict[str, str]:
     store = TokenStore.load(run.text(run.provenance(name)["text"]))
     random = random_push(dictionary, edits, seed)
-    means = difference_of_means(
-        model,
-        dictionary.site,
-        _texts(store, documents_of(store, sources=("focus",), title=concept)),
-        _texts(store, documents_of(store, sources=("answers", "focus"), other_than=concept)),
-    )
+    positive, negative = concept_documents(store, concept)
+    means = difference_of_means(model, dictionary.site, _texts(store, positive), _texts(store, negative))
     pushes = {
         "random": random,
         "difference_of_means": push_at(dictionary, means, random.value, name="difference of means"),
