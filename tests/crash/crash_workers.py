@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from multiprocessing.synchronize import Event
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import monoscope.cli
@@ -43,18 +43,18 @@ def die_at(call: int, *, after: bool) -> None:
         setattr(os, name, deadly(getattr(os, name)))
 
 
-def harvest(folder: Path, started: Event, kill: tuple[int, bool] | None) -> None:
+def harvest(folder: Path, started: Connection, kill: tuple[int, bool] | None) -> None:
     if kill is not None:
         die_at(kill[0], after=kill[1])
-    started.set()
+    started.send("started")
     monoscope.stages.harvest(Run(folder), "toy", SITE, TEXT, name="toy")
 
 
-def learn(shards: Path, folder: Path, started: Event, kill: tuple[int, bool] | None) -> None:
+def learn(shards: Path, folder: Path, started: Connection, kill: tuple[int, bool] | None) -> None:
     store = ShardStore.load(shards)
     if kill is not None:
         die_at(kill[0], after=kill[1])
-    started.set()
+    started.send("started")
     train(
         Feed(store, batch_rows=RECIPE.batch_rows, seed=0), RECIPE, folder, request={"of": "toy"}, checkpoint_seconds=0.0
     )

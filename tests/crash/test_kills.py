@@ -38,10 +38,11 @@ def _run(
     children: ForkServerContext, work: Callable, args: tuple, *, delay: float | None, kill: tuple[int, bool] | None
 ) -> tuple[bool, float]:
     """One child; whether it was killed, and how long it worked."""
-    started = children.Event()
-    child = children.Process(target=work, args=(*args, started, kill))
-    child.start()
-    assert started.wait(PATIENCE)
+    heard, started = children.Pipe(duplex=False)
+    with heard, started:
+        child = children.Process(target=work, args=(*args, started, kill))
+        child.start()
+        assert heard.poll(PATIENCE)
     began = time.monotonic()
     child.join(PATIENCE if delay is None else delay)
     if child.is_alive():
@@ -65,8 +66,10 @@ def _kill_until_done(  # noqa: PLR0913
 ) -> None:
     """Kill as often as planned. Work that gets done in between is checked and begun anew."""
     for delay, kill in plan:
-        for _attempt in range(4):
-            killed, _ = _run(children, work, args, delay=delay, kill=kill)
+        for attempt in range(8):
+            # Work that was done before its moment came is killed sooner the next time.
+            sooner = None if delay is None else delay * 0.6**attempt
+            killed, _ = _run(children, work, args, delay=sooner, kill=kill)
             if killed:
                 break
             check()
