@@ -31,7 +31,7 @@ from monoscope.steer.presets import Preset, load_preset
 from monoscope.steer.presets import delete_preset as remove_preset
 from monoscope.steer.presets import list_presets as preset_names
 from monoscope.steer.presets import save_preset as write_preset
-from monoscope.text.sources import open_documents
+from monoscope.text.files import file_documents
 
 WAYS = ("words", "prompt")
 POOLS = ("max", "mean")
@@ -217,7 +217,7 @@ def _inputs(text: str | None, path: Path | None) -> Iterator[dict[str, Any]]:
     if text is not None:
         yield {"id": "0", "text": text}
         return
-    for number, document in enumerate(open_documents(str(path))):
+    for number, document in enumerate(file_documents(str(path))):
         messages = [{"role": role, "content": content} for role, content in document.messages]
         yield {"id": document.id or str(number), "text": document.text, "messages": messages}
 
