@@ -9,8 +9,8 @@ import pytest
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["monoscope.cli", "monoscope.stages", "monoscope.dictionary.kernels.cpu"])
-# Begin now: it loads on another core while other tests run. A killed child leaves the lock of numba's thread pool behind;
-# the tracker clears it away and need not tell.
+# Begin now: it loads on another core while other tests run. A killed child leaves the lock of numba's thread pool
+# behind; the tracker clears it away and need not tell.
 with pytest.MonkeyPatch.context() as _patch:
     _patch.setenv("PYTHONWARNINGS", "ignore::UserWarning")
     multiprocessing.resource_tracker.ensure_running()
