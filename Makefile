@@ -43,6 +43,8 @@ types: setup
 plan: setup
 	$(BIN)/python -m pytest tests/test_floor_plan.py
 
+bench-saelens-load: bench-saelens_load
+
 bench-%: setup
 	$(BIN)/python benchmarks/$*.py --run $(RUN)
 

@@ -72,6 +72,8 @@ def build(
             progress=progress,
         )
         run.write_index()
+    if not done:
+        _warm(open_atlas(run, name))
     return {
         "name": name,
         "features": summary.features,
@@ -81,6 +83,12 @@ def build(
         "bytes": summary.bytes,
         "skipped": done,
     }
+
+
+def _warm(atlas: Atlas) -> None:
+    """Make the caches that the first visitor would otherwise wait for: the index of words, the opening features."""
+    search_words(atlas, "first", limit=1)
+    atlas.highlights(12)
 
 
 def open_atlas(run: Run, name: str | None) -> Atlas:
