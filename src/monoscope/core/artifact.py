@@ -241,7 +241,18 @@ def holding(folder: Path) -> Iterator[None]:
         stream.truncate()
         stream.write(f"process {os.getpid()} on {socket.gethostname()}")
         stream.flush()
-        yield
+        try:
+            yield
+        finally:
+            _remove_if_only_locked(folder)
+
+
+def _remove_if_only_locked(folder: Path) -> None:
+    """A run that was refused before it wrote anything leaves no folder behind."""
+    with contextlib.suppress(OSError):
+        if [path.name for path in folder.iterdir()] == [".lock"]:
+            (folder / ".lock").unlink()
+            folder.rmdir()
 
 
 def _flush(path: Path) -> None:
