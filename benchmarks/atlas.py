@@ -91,7 +91,7 @@ class Beside:
 
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--tokens", type=int, default=300_000, help="tokens of the run's text to read; 0 for all")
+    parser.add_argument("--tokens", type=int, default=0, help="tokens of the run's text to read; 0 for all")
     parser.add_argument("--name", help="the dictionary; without it the first of the run")
     parser.add_argument("--latents", type=int, default=9216, help="of the quick dictionary of a small study")
     parser.add_argument("--k", type=int, default=32)
