@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import torch
 
 from monoscope.atlas.build import build_atlas
-from monoscope.atlas.query import Atlas, FeatureRecord
+from monoscope.atlas.query import Atlas
 from monoscope.atlas.search import SearchHit, search_prompt, search_words
+from monoscope.atlas.values import feature_values, hit_values
 from monoscope.core.artifact import holding, replacing
 from monoscope.core.errors import BadRequest
 from monoscope.core.pieces import token_pieces
@@ -110,7 +111,7 @@ def search(run: Run, query: str, *, by: str = "words", limit: int = 10, name: st
     """
     atlas = open_atlas(run, name)
     hits = find(run, atlas, query, by=by, limit=limit)
-    return {"query": query, "by": by, "results": [hit_record(hit) for hit in hits]}
+    return {"query": query, "by": by, "results": [hit_values(hit) for hit in hits]}
 
 
 def find(run: Run, atlas: Atlas, query: str, *, by: str = "words", limit: int = 10) -> list[SearchHit]:
@@ -131,49 +132,9 @@ def find(run: Run, atlas: Atlas, query: str, *, by: str = "words", limit: int = 
     return search_prompt(atlas, dictionary, x[keep], kept, limit=limit)
 
 
-def hit_record(hit: SearchHit) -> dict[str, Any]:
-    """One result as plain values."""
-    return {
-        "feature": hit.feature,
-        "label": hit.label,
-        "score": hit.score,
-        "why": hit.why,
-        "example": "".join(hit.example.tokens) if hit.example is not None else "",
-    }
-
-
 def show(run: Run, feature: int, *, name: str | None = None) -> dict[str, Any]:
     """One feature, as its page shows it."""
-    return feature_record(open_atlas(run, name).feature(feature))
-
-
-def feature_record(record: FeatureRecord) -> dict[str, Any]:
-    """A feature as plain values."""
-    return {
-        "feature": record.feature,
-        "label": record.label,
-        "label_score": record.label_score,
-        "density": record.density,
-        "firings": record.firings,
-        "max_activation": record.max_activation,
-        "histogram": {"edges": list(record.histogram.edges), "counts": list(record.histogram.counts)},
-        "contexts": [
-            {
-                "tokens": list(context.tokens),
-                "activations": list(context.activations),
-                "document": context.title,
-                "source": context.source,
-                "quantile": context.quantile,
-            }
-            for context in record.contexts
-        ],
-        "promoted": [{"token": token, "value": value} for token, value in record.promoted],
-        "suppressed": [{"token": token, "value": value} for token, value in record.suppressed],
-        "neighbours": [
-            {"feature": other, "cosine": cosine, "label": label} for other, cosine, label in record.neighbours
-        ],
-        "map": None,
-    }
+    return feature_values(open_atlas(run, name).feature(feature))
 
 
 def residuals(model: LanguageModel, dictionary: Dictionary, rendered: Rendered) -> tuple[torch.Tensor, torch.Tensor]:

@@ -131,7 +131,7 @@ def harvest(
         "held_tokens": shards.rows("held"),
         "dropped_share": manifest["sinks"] / max(1, manifest["tokens"]),
         "thinned_share": manifest["thinned"] / max(1, manifest["tokens"]),
-        "tokens_per_second": manifest["tokens"] / max(seconds, 1e-9),
+        "tokens_per_second": 0.0 if skipped else manifest["tokens"] / max(seconds, 1e-9),
         "seconds": seconds,
         "skipped": skipped,
     }
@@ -241,10 +241,10 @@ def train_dictionary(
             check_request(f"The dictionary in {folder}", read_json(folder / "monoscope.json")["request"], request)
             dictionary = load_dictionary(folder)
         else:
-            dictionary = _train(folder, name, recipe, shards, request, progress, should_stop)
+            dictionary = _train(run, name, recipe, shards, request, progress, should_stop)
         seconds = time.perf_counter() - began
         run.write_index()
-    speed = recipe.tokens / max(seconds, 1e-9)
+    speed = 0.0 if done else recipe.tokens / max(seconds, 1e-9)
     told = {"name": name, "tokens": recipe.tokens, "seconds": seconds, "tokens_per_second": speed, "skipped": done}
     return told | (_held_out_figures(dictionary, shards, progress) if measure else {})
 
@@ -256,7 +256,7 @@ def _held_out_figures(dictionary: Dictionary, shards: ShardStore, progress: Prog
 
 
 def _train(  # noqa: PLR0913
-    folder: Path,
+    run: Run,
     name: str,
     recipe: Recipe,
     shards: ShardStore,
@@ -264,6 +264,7 @@ def _train(  # noqa: PLR0913
     progress: Progress,
     should_stop: Callable[[], bool],
 ) -> Dictionary:
+    folder = run.dictionary(name)
     sweep(folder)
     feed = Feed(shards, batch_rows=recipe.batch_rows, seed=recipe.seed)
     found = train(feed, recipe, folder / "checkpoint", request=request, progress=progress, should_stop=should_stop)
@@ -277,8 +278,7 @@ def _train(  # noqa: PLR0913
     provenance = {
         **origin,
         "activations": request["activations"],
-        "context": 256,
-        "mean_square": recipe.rule().unit_decoder,
+        "context": TokenStore.load(run.text(origin["text"])).context,
     }
     save_dictionary(folder, dictionary, probe=probe, request=request, provenance=provenance)
     return dictionary

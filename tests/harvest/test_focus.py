@@ -4,17 +4,23 @@ from transformers import DynamicCache
 
 from monoscope.core.errors import BadRequest
 from monoscope.core.progress import SILENT
-from monoscope.harvest.focus import CONTROL_PROMPTS, _whole_sentences, answer_prompts, focus_prompts, write_about
+from monoscope.harvest.focus import (
+    _whole_sentences,
+    answer_prompts,
+    everyday_prompts,
+    focus_prompts,
+    write_about,
+)
 from monoscope.harvest.writing import TEMPERATURE, _drawn, write_replies
 from monoscope.model.chat import render_chat
 from monoscope.model.transformer import LanguageModel
 
 
 def test_prompts_are_many_and_different() -> None:
-    assert len(set(CONTROL_PROMPTS)) == len(CONTROL_PROMPTS) >= 140
+    assert len(set(everyday_prompts())) == len(everyday_prompts()) >= 140
     assert len(set(focus_prompts())) == len(focus_prompts()) >= 50
     assert all(prompt.count("{concept}") == 1 for prompt in focus_prompts())
-    assert not any("{" in prompt for prompt in CONTROL_PROMPTS)
+    assert not any("{" in prompt for prompt in everyday_prompts())
 
 
 def test_texts_about_a_concept(toy: LanguageModel) -> None:
@@ -39,7 +45,7 @@ def test_answers_use_each_prompt_before_any_twice(toy: LanguageModel) -> None:
     documents = list(answer_prompts(toy, count=20, tokens_each=8))
     asked = [document.messages[0][1] for document in documents]
     assert len(set(asked)) == len(asked)
-    assert set(asked) <= set(CONTROL_PROMPTS)
+    assert set(asked) <= set(everyday_prompts())
     assert all(document.source == "answers" and document.title == document.messages[0][1] for document in documents)
 
 

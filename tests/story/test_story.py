@@ -25,7 +25,21 @@ def told(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
 
 
 def test_harvest(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("harvest", run, "--model", "toy", "--site", "resid_post.2", "--text", "toy", "--tokens", 40_000)
+    source = ("--model", "toy", "--site", "resid_post.2", "--text", "toy", "--context", 128)
+    words = ("harvest", run, *source, "--tokens", 40_000)
+        "harvest",
+        run,
+        "--model",
+        "toy",
+        "--site",
+        "resid_post.2",
+        "--text",
+        "toy",
+        "--context",
+        128,
+        "--tokens",
+        40_000,
+    )
     found = told(capsys, *words)
     assert found["tokens"] == 40_000
     assert 0 < found["dropped_share"] < 0.02
@@ -107,3 +121,11 @@ def test_the_python_door(run: Path) -> None:
     sae = study.dictionary()
     with ms.steer(study.model, sae, [ms.add(hits[0].feature, 1.2, unit="r")]) as edited:
         assert edited.complete("The", max_tokens=5, seed=1).proof[0].positions_edited == 5
+
+
+def test_the_dictionary_says_what_it_came_from(run: Path) -> None:
+    about = json.loads((run / "dictionaries" / "d" / "monoscope.json").read_text())
+    text = json.loads((run / "text" / "toy" / "manifest.json").read_text())
+    assert about["provenance"]["context"] == text["context"] == 128
+    config = json.loads((run / "dictionaries" / "d" / "cfg.json").read_text())
+    assert config["metadata"]["context_size"] == 128

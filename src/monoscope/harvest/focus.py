@@ -72,9 +72,6 @@ def _lines(name: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
-CONTROL_PROMPTS = everyday_prompts()
-
-
 def _dealt(prompts: Sequence[str], count: int, seed: int, name: str) -> list[str]:
     """`count` prompts, each used about equally often."""
     stream = numpy_stream(seed, "prompts", name)

@@ -9,11 +9,12 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import iterate_in_threadpool
 
+from monoscope.atlas.values import hit_values
 from monoscope.render.tokens import display_units, units_json
 from monoscope.serve.errors import spoken
 from monoscope.serve.library import Library
 from monoscope.serve.lookup import MOST_QUERY, find, labels_of
-from monoscope.serve.present import feature_values, hit_values, shown_values
+from monoscope.serve.present import feature_with_units, shown_values
 from monoscope.serve.reading import MOST_CHARACTERS, read_text
 from monoscope.serve.steering import MOST_ANSWER_TOKENS, Ask, Record, check_ask, steer_events
 from monoscope.steer.edits import parse_edit
@@ -102,7 +103,7 @@ def _add_reading(routes: APIRouter, books: Library) -> None:
         atlas.check_feature(feature)
         if brief:
             return {"feature": feature, "label": labels_of(books, dictionary, {feature})[feature]}
-        return feature_values(atlas.feature(feature))
+        return feature_with_units(atlas.feature(feature))
 
     @routes.post("/encode")
     def encode(body: EncodeBody) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from monoscope.atlas.query import Atlas, Context, FeatureRecord
-from monoscope.atlas.search import SearchHit
+from monoscope.atlas.values import context_values, feature_values
 from monoscope.render.card import density_text, snippet_html
 from monoscope.render.scale import LEVELS, level_class, signed
 from monoscope.render.svg import filled, histogram, sparkline, sparkline_path
@@ -29,48 +29,15 @@ def units_of(context: Context) -> tuple[Unit, ...]:
     return display_units(context.token_bytes, context.activations)
 
 
-def feature_values(record: FeatureRecord) -> dict[str, Any]:
+def feature_with_units(record: FeatureRecord) -> dict[str, Any]:
     """A feature as the interface answers it: the keys of `monoscope show --json`, and display units beside tokens."""
-    return {
-        "feature": record.feature,
-        "label": record.label,
-        "label_score": record.label_score,
-        "density": record.density,
-        "firings": record.firings,
-        "max_activation": record.max_activation,
-        "histogram": {"edges": list(record.histogram.edges), "counts": list(record.histogram.counts)},
-        "contexts": [context_values(context, record.max_activation) for context in record.contexts],
-        "promoted": [{"token": token, "value": value} for token, value in record.promoted],
-        "suppressed": [{"token": token, "value": value} for token, value in record.suppressed],
-        "neighbours": [
-            {"feature": other, "cosine": cosine, "label": label} for other, cosine, label in record.neighbours
-        ],
-        "map": None,
-    }
+    contexts = [context_with_units(context, record.max_activation) for context in record.contexts]
+    return {**feature_values(record), "contexts": contexts}
 
 
-def context_values(context: Context, largest: float) -> dict[str, Any]:
+def context_with_units(context: Context, largest: float) -> dict[str, Any]:
     """An example as the interface answers it."""
-    return {
-        "tokens": list(context.tokens),
-        "activations": list(context.activations),
-        "document": context.title,
-        "source": context.source,
-        "quantile": context.quantile,
-        "units": units_json(units_of(context), largest),
-    }
-
-
-def hit_values(hit: SearchHit) -> dict[str, Any]:
-    """A search result as the interface answers it."""
-    example = hit.example
-    return {
-        "feature": hit.feature,
-        "label": hit.label,
-        "score": hit.score,
-        "why": hit.why,
-        "example": "".join(example.tokens) if example is not None else "",
-    }
+    return {**context_values(context), "units": units_json(units_of(context), largest)}
 
 
 def shown_values(record: FeatureRecord, why: str) -> dict[str, Any]:
