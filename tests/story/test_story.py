@@ -27,19 +27,6 @@ def told(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
 def test_harvest(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = ("--model", "toy", "--site", "resid_post.2", "--text", "toy", "--context", 128)
     words = ("harvest", run, *source, "--tokens", 40_000)
-        "harvest",
-        run,
-        "--model",
-        "toy",
-        "--site",
-        "resid_post.2",
-        "--text",
-        "toy",
-        "--context",
-        128,
-        "--tokens",
-        40_000,
-    )
     found = told(capsys, *words)
     assert found["tokens"] == 40_000
     assert 0 < found["dropped_share"] < 0.02
