@@ -22,6 +22,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS, start=1) for room 
 TOP = len(FLOORS) + 1
 # Optional or slow libraries, each kept to one room.
 HEAVY = ("numba", "datasets", "zstandard", "cyclopts", "rich", "gguf", "ray", "openai", "triton", "pacmap", "duckdb")
+HEAVY += ("altair", "vl_convert")
 WEB = ("fastapi", "uvicorn", "starlette", "pydantic")
 SERVE_OPENERS = {"cli", "demo"}
 # The root hands names on, the steering verb among them; nothing below may lean on either.
