@@ -337,6 +337,26 @@ def preset(
 
 
 @app.command
+def compare(
+    *dictionaries: Annotated[str, Parameter(help="RUN:NAME, two or more; RUN alone where it holds one.")],
+    titles: Annotated[bool, Parameter(negative="", help="Which titles of the text each has a feature for.")] = False,
+    family: Annotated[str | None, Parameter(help="Words such as 'france,germany': how their feature splits.")] = None,
+    limit: Annotated[int | None, Parameter(help="How many matches and splits of each pair.")] = None,
+    replace: Replace = False,
+    as_json: AsJson = False,
+) -> None:
+    """Which features dictionaries share, how they split in wider ones, and which concepts they have."""
+    from monoscope.comparing import compare as compare_dictionaries
+    from monoscope.printing import compare_text
+
+    words = [word.strip() for word in (family or "").split(",") if word.strip()]
+    result = compare_dictionaries(
+        dictionaries, by_titles=titles, family=words, limit=limit, replacing_it=replace, progress=Board(_stderr)
+    )
+    _tell(result, as_json, compare_text)
+
+
+@app.command
 def serve(
     run: Path,
     *,

@@ -86,3 +86,48 @@ def _marked(context: dict[str, Any]) -> str:
 
 def _line(text: str) -> str:
     return " ".join(text.split())
+
+
+def compare_text(found: dict[str, Any]) -> str:
+    """What dictionaries share, beside what chance gives; the tree and the concepts where they were asked for."""
+    lines = [line for pair in found["pairs"] for line in _pair_lines(pair)]
+    if "tree" in found:
+        root = found["tree"]["root"]
+        lines.append(
+            f"best of {found['dictionaries'][0]['name']} for {', '.join(found['tree']['family'])}: "
+            f"F1 {root['f1']:.2f}, precision {root['precision']:.2f}, recall {root['recall']:.2f}"
+        )
+        lines += _branch_lines(found["tree"]["tree"])
+    for one in found.get("completeness", {}).get("dictionaries", []):
+        half = (one["fit"] or {}).get("half")
+        lines.append(
+            f"{one['name']}: has a feature for {100 * one['present_share']:.1f} % of {one['concepts']:,} titles "
+            f"({100 * one['present_share_random']:.1f} % of titles at random places); half of them at "
+            + (f"{half:.2f} / {one['alive']:,} mentions a token" if half else "no frequency that was seen")
+        )
+    return "\n".join(lines)
+
+
+def _pair_lines(pair: dict[str, Any]) -> list[str]:
+    cosine, together, splits = pair["cosine"], pair["correlation"], pair["splits"]
+    chance, mixed = cosine["random"], together["random"]
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in splits["kinds"].items() if count)
+    return [
+        f"{pair['a']} beside {pair['b']}: {pair['latents']:,} latents that fire, {pair['rows']:,} held-out tokens",
+        f"  nearest by cosine {cosine['mean']:.3f} on average (random rows {chance['mean']:.3f}); above 0.7 "
+        f"{100 * cosine['above_0.7']:.1f} % ({100 * chance['above_0.7']:.1f} %), above 0.9 "
+        f"{100 * cosine['above_0.9']:.1f} %; {100 * pair['mutual_share']:.0f} % are each other's nearest",
+        f"  best correlation {together['mean']:.3f} on average (shifted text {mixed['mean']:.3f}); above 0.7 "
+        f"{100 * together['above_0.7']:.1f} % ({100 * mixed['above_0.7']:.1f} %)",
+        f"  one to one: mean cosine {pair['mcc']:.3f} (random rows {pair['mcc_random']:.3f})",
+        f"  {100 * splits['split_share']:.0f} % of the parents have two children or more, "
+        f"{splits['children_per_parent']:.2f} on average; of {pair['b']}'s latents: {kinds}",
+    ]
+
+
+def _branch_lines(node: dict[str, Any], depth: int = 0) -> list[str]:
+    figures = f"cosine {node['cosine']:.2f}, shared {node['shared']:.2f}, covers {node['covers']:.2f}"
+    head = f"{'  ' * (depth + 1)}{node['dictionary']} {node['feature']}  {', '.join(node['words'])}"
+    tail = f"  {node['kind']}: {figures}" if depth else ""
+    explained = "" if node["explained"] is None else f"  (its children explain {node['explained']:.2f})"
+    return [head + tail + explained, *(line for child in node["children"] for line in _branch_lines(child, depth + 1))]

@@ -56,6 +56,10 @@ class Run:
         """The atlas of the dictionary of this name."""
         return self.path / "atlas" / checked_name(name)
 
+    def comparison(self, *names: str) -> Path:
+        """What was found of one dictionary's concepts, or of several beside each other."""
+        return self.path / "comparisons" / "~".join(checked_name(name) for name in names)
+
     @property
     def presets(self) -> Path:
         """Named sets of edits."""

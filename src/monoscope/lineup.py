@@ -1,0 +1,124 @@
+"""Which dictionaries are to be compared, over which text, and what was already read of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from monoscope.atlas.query import Atlas
+from monoscope.atlas.words import Words
+from monoscope.core.artifact import read_json
+from monoscope.core.errors import BadRequest
+from monoscope.core.progress import Progress
+from monoscope.core.run import Run, name_from
+from monoscope.dictionary.base import Dictionary
+from monoscope.dictionary.shelf import load_dictionary
+from monoscope.evaluate.codes import Codes, read_codes
+from monoscope.harvest.shards import ShardStore
+from monoscope.harvest.token_store import TokenStore
+from monoscope.stages import dictionary_digest
+
+ROWS = 262_144
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One dictionary that was asked for; `label` is its name, with its run's in front when that is not the first."""
+
+    run: Run
+    name: str
+    label: str
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self.run.dictionary(self.name)
+
+    @cached_property
+    def dictionary(self) -> Dictionary:
+        """Read from its folder when first asked for."""
+        return load_dictionary(self.folder)
+
+    @cached_property
+    def digest(self) -> str:
+        """Depends on every byte of it."""
+        return dictionary_digest(self.folder)
+
+    @cached_property
+    def labels(self) -> list[str] | None:
+        """The labels of its atlas, where there is one of this very dictionary."""
+        folder = self.run.atlas(self.name)
+        if not (folder / "manifest.json").is_file():
+            return None
+        asked = read_json(folder / "manifest.json").get("request", {})
+        if asked.get("dictionary_digest") != self.digest:
+            return None
+        atlas = Atlas.open(folder)
+        try:
+            return [line.label for line in atlas.lines]
+        finally:
+            atlas.close()
+
+    def label_of(self, feature: int) -> str:
+        """The label of a feature; empty where nothing is known of it."""
+        return self.labels[feature] if self.labels is not None and feature >= 0 else ""
+
+
+class Lineup:
+    """The dictionaries from narrow to wide over the text of the first run, with whatever was already read of it."""
+
+    def __init__(self, chosen: Sequence[Chosen], progress: Progress) -> None:
+        self.run, first = chosen[0].run, chosen[0].run.provenance(chosen[0].name)
+        self.chosen = sorted(chosen, key=lambda one: one.dictionary.n_latents)
+        self.progress = progress
+        self.shards = ShardStore.load(self.run.activations(first["activations"]))
+        self.store = TokenStore.load(self.run.text(first["text"]))
+        self.text = first["text"]
+        self._codes: dict[str, Codes] = {}
+
+    def codes(self, one: Chosen) -> Codes:
+        """Its codes of the held-out rows, or of the first 262,144 of them."""
+        if one.label not in self._codes:
+            self._codes[one.label] = read_codes(one.dictionary, self.shards, most=ROWS, progress=self.progress)
+        return self._codes[one.label]
+
+    @cached_property
+    def words(self) -> Words:
+        """The words of the text."""
+        return Words.of_store(self.store)
+
+    def folder(self, *names: str) -> Path:
+        """Where a comparison is kept."""
+        return self.run.comparison(*names)
+
+
+def choose(wanted: Sequence[str]) -> list[Chosen]:
+    """The dictionaries written as RUN:NAME, or RUN where a run holds one only.
+
+    Raises
+        BadRequest  fewer than two are named, one twice, or they are not of one model and site.
+    """
+    if len(wanted) < 2:
+        raise BadRequest("Name at least two dictionaries, as RUN:NAME RUN:OTHER.")
+    chosen: list[Chosen] = []
+    for text in wanted:
+        path, found, name = text.rpartition(":")
+        run = Run(Path(path if found else text))
+        name = run.choose_dictionary(name if found else None)
+        same = not chosen or run.path.resolve() == chosen[0].run.path.resolve()
+        chosen.append(Chosen(run, name, name if same else f"{name_from(run.path.resolve().name)}.{name}"))
+    _check_fit(chosen)
+    return chosen
+
+
+def _check_fit(chosen: list[Chosen]) -> None:
+    if len({one.label for one in chosen}) < len(chosen):
+        raise BadRequest("A dictionary is named twice; compare different ones.")
+    first = chosen[0]
+    for one in chosen[1:]:
+        if str(one.dictionary.site) != str(first.dictionary.site):
+            where = f"{first.label} reads {first.dictionary.site} and {one.label} {one.dictionary.site}"
+            raise BadRequest(f"{where}; only dictionaries of one site can be compared.")
+        mine, other = (each.run.provenance(each.name).get("model_digest") for each in (first, one))
+        if mine != other or one.dictionary.d_in != first.dictionary.d_in:
+            raise BadRequest(f"{first.label} and {one.label} are of different models; they cannot be compared.")
