@@ -203,6 +203,60 @@ def train(  # noqa: PLR0913  one flag for each setting of the artefact
 
 
 @app.command
+def sweep(  # noqa: PLR0913  one flag for each setting of the artefact
+    run: Path,
+    *,
+    arch: Annotated[str, Parameter(help="batchtopk, topk or matryoshka.")] = "batchtopk",
+    k: Annotated[int, Parameter(help="Features a token (the mean, for batchtopk).")] = 32,
+    smallest: Annotated[float, Parameter(help="FLOPs of the cheapest trainings.")] = 5e11,
+    budgets: Annotated[int, Parameter(help="How many budgets, each twice the one before.")] = 6,
+    widths: Annotated[int, Parameter(help="How many dictionary sizes in each budget.")] = 5,
+    batch: Annotated[int, Parameter(help="Rows of one step.")] = 1024,
+    lr: Annotated[float, Parameter(help="The learning rate about which others are tried.")] = 2e-3,
+    name: Name = None,
+    activations: Annotated[str | None, Parameter(help="Which activations, where the run holds several.")] = None,
+    replace: Replace = False,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Many small trainings, and the scaling laws through them. A stopped sweep goes on where it was."""
+    from monoscope import planner
+    from monoscope.printing import sweep_text
+    from monoscope.sweep import SweepRequest
+    from monoscope.sweep import sweep as measure
+
+    place = Run(run)
+    wanted = SweepRequest(arch, k, smallest, budgets, widths, batch_rows=batch, rate=lr, seed=seed)
+    found = measure(
+        place,
+        wanted,
+        name=name,
+        activations=activations,
+        replacing_it=replace,
+        progress=_board(place),
+        should_stop=_stoppable(),
+    )
+    budget = f"{found['measured']['budgets'][1]:.3e}"
+    result = {**planner.plan(place, budget, name=found["name"]), "name": found["name"], "skipped": found["skipped"]}
+    _tell(result, as_json, sweep_text)
+
+
+@app.command
+def plan(
+    run: Path | None = None,
+    *,
+    budget: Annotated[str, Parameter(help="Minutes of this machine, as 30min or 2h, or training FLOPs, as 1e15.")],
+    name: Annotated[str | None, Parameter(name="--name", help="Which sweep, where the run holds several.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The best dictionary for a budget, by the run's scaling laws or by those of the demo's model."""
+    from monoscope import planner
+    from monoscope.printing import plan_text
+
+    _tell(planner.plan(None if run is None else Run(run), budget, name=name), as_json, plan_text)
+
+
+@app.command
 def evaluate(run: Path, *, name: Name = None, replace: Replace = False, as_json: AsJson = False) -> None:
     """How much a dictionary explains, and what the model loses with it, on text it has not seen."""
     from monoscope import stages

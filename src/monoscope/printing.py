@@ -131,3 +131,40 @@ def _branch_lines(node: dict[str, Any], depth: int = 0) -> list[str]:
     tail = f"  {node['kind']}: {figures}" if depth else ""
     explained = "" if node["explained"] is None else f"  (its children explain {node['explained']:.2f})"
     return [head + tail + explained, *(line for child in node["children"] for line in _branch_lines(child, depth + 1))]
+
+
+def plan_text(found: dict[str, Any]) -> str:
+    """The advice for a budget, what it rests on, and the command that follows it."""
+    advice = found["recommended"]
+    took = "" if advice["minutes"] is None else f", about {advice['minutes']:.0f} min"
+    lines = [
+        f"{advice['latents']:,} latents ({advice['arch']}, k {advice['k']}), {advice['tokens']:,} tokens "
+        f"({advice['epochs']:.1f} times the rows) in batches of {advice['batch']:,}, "
+        f"learning rate {advice['learning_rate']:g}",
+        f"expected held-out FVU {advice['fvu']:.4f} ({advice['fvu_low']:.4f} to {advice['fvu_high']:.4f} in 9 of 10), "
+        f"{advice['flops']:.2g} FLOPs{took}",
+        f"  {advice['command']}",
+    ]
+    return "\n".join([*lines, *(f"  {note}" for note in advice["notes"])])
+
+
+def sweep_text(found: dict[str, Any]) -> str:
+    """The laws of a sweep, and how they did on the budget that was held back."""
+    fit, intervals, held = found["fit"]["fit"], found["fit"]["intervals"], found["fit"]["held_back"]
+    lines = [
+        f"{found['name']}: {found['fit']['measured']['trainings']} trainings"
+        + (" (were there already)" if found["skipped"] else ""),
+        *(
+            f"  best {what} grow with FLOPs to the power {fit[law]['exponent']:.3f} "
+            f"({intervals[key][0]:.3f} to {intervals[key][1]:.3f} in 9 of 10)"
+            for what, law, key in (("latents", "width", "width_exponent"), ("tokens", "tokens", "token_exponent"))
+        ),
+        f"  best FVU falls with FLOPs to the power {fit['loss']['exponent']:.3f}; "
+        f"single trainings lie {100 * fit['spread']:.1f} % from the joint law",
+    ]
+    if held is not None:
+        lines.append(
+            f"  held back, {held['budget']:.2g} FLOPs: predicted {held['predicted']:.4f}, measured "
+            f"{held['measured']:.4f} ({100 * held['relative_error']:+.2f} %)"
+        )
+    return "\n".join([*lines, "at the largest budget:", plan_text(found)])

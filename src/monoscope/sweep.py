@@ -1,0 +1,434 @@
+"""Many small trainings of equal FLOPs, and the laws through them: `docs/formats/sweep.md`, `docs/scaling.md`.
+
+Each training is one small file, so a sweep that was stopped goes on with the training it was at.
+"""
+
+import math
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from monoscope.core.artifact import check_request, holding, read_json, write_json
+from monoscope.core.artifact import sweep as remove_leftovers
+from monoscope.core.blocks import ActivationBlock
+from monoscope.core.errors import BadRequest
+from monoscope.core.progress import SILENT, Progress
+from monoscope.core.run import Run, checked_name
+from monoscope.evaluate.fidelity import fidelity
+from monoscope.harvest.feed import Feed
+from monoscope.harvest.shards import ShardStore
+from monoscope.render.chart import can_draw
+from monoscope.sweep_picture import draw
+from monoscope.train.finish import finish
+from monoscope.train.law import (
+    Fit,
+    Point,
+    RateLaw,
+    best_of_rates,
+    best_rate,
+    bootstrap,
+    fit_laws,
+    flops_per_token,
+    hold_back,
+    interval,
+    rate_law,
+    speed_law,
+)
+from monoscope.train.loop import train
+from monoscope.train.recipes import Recipe
+
+VERSION = 1
+# Loss is compared at a fixed number of features a token, so only architectures that fix it can be swept.
+SWEPT = ("batchtopk", "topk", "matryoshka")
+MOST_WARMUP, _WARMUP_SHARE = 50, 0.05
+_FEWEST_STEPS = 20
+_STATISTICS_ROWS = 8192
+_DRAWS = 100
+# The middle width of a budget gives each latent this many tokens; measured on the demo model.
+_TOKENS_PER_LATENT = 150
+_WALK = 2
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """What to measure.
+
+    Budgets are FLOPs of training, each twice the one before, from `smallest` on. Each has `widths` widths, a factor of
+    `width_step` apart. Learning rates: three in factors of 2 about `rate`, and one more where the best is at an edge,
+    for every width of the first `rate_budgets` budgets and for the middle width of the others but the dearest; all
+    other trainings take theirs from the learning rate law so far. `reuse` trains the middle width of the middle budget
+    again on so few rows that each is read that many times. The loss is FVU on the first `held_rows` held-out rows.
+    """
+
+    arch: str = "batchtopk"
+    k: int = 32
+    smallest: float = 5e11
+    budgets: int = 6
+    widths: int = 5
+    width_step: float = 1.7
+    batch_rows: int = 1024
+    rate: float = 2e-3
+    rate_budgets: int = 2
+    reuse: tuple[int, ...] = (4, 12)
+    held_rows: int = 32_768
+    tokens_per_latent: float = _TOKENS_PER_LATENT
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without the activations.
+
+        Raises
+            BadRequest  naming the field.
+        """
+        if self.arch not in SWEPT:
+            raise BadRequest(
+                f"A sweep compares losses at a fixed number of features a token, which {self.arch!r} does not fix; "
+                f"choose one of {', '.join(SWEPT)}."
+            )
+        if self.budgets < 3 or self.widths < 3:
+            raise BadRequest(
+                f"{self.budgets} budgets of {self.widths} widths are too few for a law; ask for at least 3 of 3."
+            )
+        if not (self.smallest > 0 and self.width_step > 1 and 0 < self.rate < 1):
+            raise BadRequest("smallest must be positive, width_step above 1 and rate between 0 and 1.")
+        for name in ("k", "batch_rows", "held_rows", "rate_budgets"):
+            if getattr(self, name) < 1:
+                raise BadRequest(f"{name} is {getattr(self, name)}; it must be at least 1.")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One budget and width; `rows` limits the different rows, `swept` asks for several learning rates."""
+
+    budget: float
+    latents: int
+    tokens: int
+    rows: int
+    swept: bool = False
+
+
+def cells_of(wanted: SweepRequest, d_model: int, rows: int) -> list[Cell]:
+    """All cells, cheapest first; those on part of the rows come last.
+
+    Raises
+        BadRequest  a cell would have too few steps or latents.
+    """
+    cells = []
+    for number in range(wanted.budgets):
+        budget = wanted.smallest * 2**number
+        for place, latents in enumerate(_widths(wanted, budget, d_model)):
+            middle = place == wanted.widths // 2
+            swept = number < wanted.rate_budgets or (middle and number + 1 < wanted.budgets)
+            tokens = _tokens(wanted, budget, d_model, latents)
+            cells.append(Cell(budget, latents, tokens, rows, swept))
+    cell = cells[(wanted.budgets // 2) * wanted.widths + wanted.widths // 2]
+    for times in wanted.reuse:
+        few = max(wanted.batch_rows, cell.tokens // times)
+        if few < rows:
+            cells.append(Cell(cell.budget, cell.latents, cell.tokens, few))
+    return cells
+
+
+def _widths(wanted: SweepRequest, budget: float, d_model: int) -> list[int]:
+    middle = math.sqrt(budget / (2 * d_model * wanted.tokens_per_latent))
+    places = [place - (wanted.widths - 1) / 2 for place in range(wanted.widths)]
+    found = [rounded_width(middle * wanted.width_step**place) for place in places]
+    if found[0] < 2 * wanted.k or len(set(found)) < wanted.widths:
+        raise BadRequest(
+            f"A budget of {budget:.2g} FLOPs would train {', '.join(map(str, found))} latents, too few for k "
+            f"{wanted.k}; ask for a larger smallest budget."
+        )
+    return found
+
+
+def rounded_width(latents: float) -> int:
+    """A width that divides well."""
+    unit = 64 if latents >= 1024 else 8
+    return max(unit, round(latents / unit) * unit)
+
+
+def _tokens(wanted: SweepRequest, budget: float, d_model: int, latents: int) -> int:
+    steps = round(budget / flops_per_token(wanted.arch, d_model, latents, wanted.k) / wanted.batch_rows)
+    if steps < _FEWEST_STEPS:
+        raise BadRequest(
+            f"A budget of {budget:.2g} FLOPs gives {latents:,} latents only {steps} steps of {wanted.batch_rows} rows; "
+            "ask for a larger smallest budget, smaller batches or fewer widths."
+        )
+    return steps * wanted.batch_rows
+
+
+class Excerpt(ShardStore):
+    """A shard store of which only the first rows of some shards are seen."""
+
+    @classmethod
+    def take(cls, store: ShardStore, *, train: int | None = None, held: int | None = None) -> "Excerpt":
+        """The first `train` and `held` rows; None is all of them."""
+        left = {"train": math.inf if train is None else train, "held": math.inf if held is None else held}
+        shards = []
+        for shard in store.manifest["shards"]:
+            rows = int(min(shard["rows"], left[shard["split"]]))
+            left[shard["split"]] -= rows
+            if rows:
+                shards.append({**shard, "rows": rows})
+        return cls(store.folder, {**store.manifest, "shards": shards})
+
+    def read(self, shard: dict[str, Any]) -> ActivationBlock:
+        """The rows of one shard that are seen."""
+        block = super().read(shard)
+        return ActivationBlock(block.x[: shard["rows"]], block.token[: shard["rows"]])
+
+
+class Stopwatch:
+    """Tells a training's progress in GFLOPs, and takes the time of its steps."""
+
+    def __init__(self, progress: Progress, flops_a_token: float) -> None:
+        self._progress, self._flops = progress, flops_a_token
+        self._last: float | None = None
+        self.steps: list[float] = []
+
+    def start(self, stage: str, total: int | None, unit: str, already: int = 0) -> None:  # noqa: ARG002  the contract
+        """The sweep is one stage; its parts are not told."""
+
+    def advance(self, amount: int, **facts: float) -> None:
+        """A step is done."""
+        now = time.perf_counter()
+        if self._last is not None:
+            self.steps.append(now - self._last)
+        self._last = now
+        self._progress.advance(round(amount * self._flops / 1e9), **facts)
+
+    def finish(self) -> None:
+        """The training is over."""
+
+    def undisturbed(self) -> float | None:
+        """Seconds of a step that nothing else on the machine held up: a fifth of the steps were shorter."""
+        return float(torch.tensor(self.steps, dtype=torch.float64).quantile(0.2)) if len(self.steps) > 4 else None
+
+
+def sweep(
+    run: Run,
+    wanted: SweepRequest,
+    *,
+    name: str | None = None,
+    activations: str | None = None,
+    replacing_it: bool = False,
+    progress: Progress = SILENT,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Train what the request asks for, or what is still missing of it, and fit the laws.
+
+    Raises
+        KeyboardInterrupt  `should_stop` said so; finished trainings and a checkpoint of the last are kept.
+        RequestDiffers     the sweep of this name was made with other settings.
+    """
+    source = run.choose_activations(activations)
+    name = checked_name(name or f"{wanted.arch}-k{wanted.k}")
+    folder = run.path / "sweeps" / name
+    with holding(run.path):
+        if replacing_it:
+            run.forget(folder)
+        shards = ShardStore.load(run.activations(source))
+        request = {**asdict(wanted), "activations": source, "activations_digest": shards.digest}
+        if (folder / "request.json").is_file():
+            check_request(f"The sweep in {folder}", read_json(folder / "request.json"), request)
+        else:
+            write_json(folder / "request.json", request)
+        skipped = (folder / "fit.json").is_file()
+        if not skipped:
+            _Bench(folder, wanted, shards, progress, should_stop).measure()
+            fit_points(folder, provenance={**shards.manifest["request"], "activations": source})
+    return {**read_json(folder / "fit.json"), "name": name, "skipped": skipped}
+
+
+class _Bench:
+    """Trains the cells one after another."""
+
+    def __init__(
+        self,
+        folder: Path,
+        wanted: SweepRequest,
+        shards: ShardStore,
+        progress: Progress,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self._folder, self._wanted, self._shards = folder, wanted, shards
+        self._progress, self._should_stop = progress, should_stop
+        self._held = Excerpt.take(shards, train=0, held=wanted.held_rows)
+        self._sample = Excerpt.take(shards, train=_STATISTICS_ROWS, held=0)
+        self._feed: tuple[int, Feed] | None = None
+        self._done: list[Point] = []
+
+    def measure(self) -> None:
+        cells = cells_of(self._wanted, self._shards.d_model, self._shards.rows("train"))
+        remove_leftovers(self._folder / "points")
+        total = sum(cell.budget * (3 if cell.swept else 1) for cell in cells)
+        already = sum(found["budget"] for found in read_points(self._folder))
+        self._progress.start("sweep", round(total / 1e9), "GFLOP", round(already / 1e9))
+        for cell in cells:
+            if cell.swept:
+                self._rates(cell)
+            else:
+                self._point(cell, self._law().at(cell.latents, cell.tokens))
+        self._progress.finish()
+
+    def _law(self) -> RateLaw:
+        return rate_law(self._done)
+
+    def _rates(self, cell: Cell) -> list[Point]:
+        """Three rates, and on from an edge as long as the loss falls, a few steps at most."""
+        centre = self._centre(cell)
+        points = [self._point(cell, centre * factor) for factor in (0.5, 1.0, 2.0)]
+        for _ in range(_WALK):
+            points.sort(key=lambda point: point.rate)
+            best = min(range(len(points)), key=lambda number: points[number].loss)
+            if 0 < best < len(points) - 1:
+                break
+            points.append(self._point(cell, points[best].rate * (0.5 if best == 0 else 2.0)))
+        return points
+
+    def _centre(self, cell: Cell) -> float:
+        """The best rate so far at the nearest width, on a ladder of factors of 2 from the rate that was asked for."""
+        tried: dict[tuple[float, int], list[Point]] = {}
+        for point in self._done:
+            tried.setdefault((point.budget, point.latents), []).append(point)
+        cells = [points for points in tried.values() if len(points) > 1]
+        if not cells:
+            return self._wanted.rate
+        near = min(cells, key=lambda points: (abs(math.log(points[0].latents / cell.latents)), -points[0].budget))
+        return self._wanted.rate * 2.0 ** round(math.log2(best_rate(near) / self._wanted.rate))
+
+    def _point(self, cell: Cell, rate: float) -> Point:
+        rate = float(f"{rate:.3g}")
+        key = f"c{cell.budget:.3e}-f{cell.latents}-u{cell.rows}-lr{rate:.3e}".replace("+", "")
+        path = self._folder / "points" / f"{key}.json"
+        if not path.is_file():
+            self._train(path, key, cell, rate)
+        point = _point_of(read_json(path))
+        self._done.append(point)
+        return point
+
+    def _train(self, path: Path, key: str, cell: Cell, rate: float) -> None:
+        recipe = recipe_of(self._wanted, cell.latents, cell.tokens, rate)
+        running = self._folder / "running" / key
+        flops = flops_per_token(self._wanted.arch, self._shards.d_model, cell.latents, self._wanted.k)
+        watch, began = Stopwatch(self._progress, flops), time.perf_counter()
+        found = train(
+            self._feed_of(cell.rows),
+            recipe,
+            running,
+            request={"sweep": key, **asdict(recipe)},
+            progress=watch,
+            should_stop=self._should_stop,
+        )
+        if found is None:
+            raise KeyboardInterrupt
+        learner, scaling, log = found
+        seconds = time.perf_counter() - began
+        dictionary, _ = finish(learner, scaling, recipe, self._sample, name="point")
+        seen = fidelity(dictionary, self._held)
+        step = watch.undisturbed()
+        point = Point(cell.budget, cell.latents, cell.tokens, cell.rows, rate, seen.fvu)
+        told = {
+            "version": VERSION,
+            **asdict(point),
+            "l0": seen.l0,
+            "alive": int((seen.fires > 0).sum()),
+            "train_fvu": log[-1]["fvu"],
+            "seconds": seconds,
+            "seconds_per_token": None if step is None else step / recipe.batch_rows,
+        }
+        write_json(path, told)
+        shutil.rmtree(self._folder / "running", ignore_errors=True)
+
+    def _feed_of(self, rows: int) -> Feed:
+        if self._feed is None or self._feed[0] != rows:
+            self._feed = None  # the rows of the last one are freed first
+            part = Excerpt.take(self._shards, train=rows)
+            self._feed = (rows, Feed(part, batch_rows=self._wanted.batch_rows, seed=self._wanted.seed))
+        return self._feed[1]
+
+
+def recipe_of(wanted: SweepRequest, latents: int, tokens: int, rate: float) -> Recipe:
+    """The recipe of one training. Warm-up is a share of the steps; a fixed number would weigh more on short ones."""
+    steps = tokens // wanted.batch_rows
+    return Recipe(
+        arch=wanted.arch,
+        latents=latents,
+        k=wanted.k,
+        tokens=tokens,
+        batch_rows=wanted.batch_rows,
+        learning_rate=rate,
+        warmup_steps=min(MOST_WARMUP, max(1, round(_WARMUP_SHARE * steps))),
+        seed=wanted.seed,
+    )
+
+
+def _point_of(found: dict[str, Any]) -> Point:
+    return Point(**{field.name: found[field.name] for field in fields(Point)})
+
+
+def read_points(folder: Path) -> Iterator[dict[str, Any]]:
+    """The finished trainings of a sweep, by name."""
+    for path in sorted((folder / "points").glob("*.json")):
+        yield read_json(path)
+
+
+def fit_points(folder: Path, *, provenance: dict[str, Any]) -> None:
+    """Fit the laws to the finished trainings of a sweep; writes fit.json and, where it can be drawn, fit.svg."""
+    measured = list(read_points(folder))
+    request = read_json(folder / "request.json")
+    points = [_point_of(found) for found in measured]
+    d_model = int(provenance.get("d_model") or ShardStore.load(_activations_of(folder, request)).d_model)
+    cost = lambda latents: flops_per_token(request["arch"], d_model, latents, request["k"])  # noqa: E731
+    fit = fit_laws(points, cost)
+    draws = bootstrap(points, fit, cost, draws=_DRAWS, seed=request["seed"])
+    timed = [found for found in measured if found["seconds_per_token"]]
+    best = best_of_rates(points)
+    held_back = hold_back(points, cost) if len(fit.optima) > 3 else None
+    whole = {
+        "version": VERSION,
+        "request": request,
+        "provenance": {**provenance, "d_model": d_model, "rows": max(point.rows for point in points), **_machine()},
+        "fit": fit,
+        "intervals": {
+            "width_exponent": interval([drawn.width_exponent for drawn in draws]),
+            "token_exponent": interval([drawn.token_exponent for drawn in draws]),
+            "loss_exponent": interval([drawn.loss_exponent for drawn in draws]),
+        },
+        "held_back": held_back,
+        "speed": speed_law([found["latents"] for found in timed], [found["seconds_per_token"] for found in timed])
+        if timed
+        else None,
+        "measured": {
+            "budgets": [min(p.budget for p in best), max(p.budget for p in best)],
+            "latents": [min(p.latents for p in best), max(p.latents for p in best)],
+            "tokens": [min(p.tokens for p in best), max(p.tokens for p in best)],
+            "epochs": max(p.tokens / p.rows for p in best),
+            "l0": [min(found["l0"] for found in measured), max(found["l0"] for found in measured)],
+            "trainings": len(points),
+            "flops": sum(point.budget for point in points),
+        },
+        "draws": [{**asdict(drawn.joint), "residual": drawn.residual} for drawn in draws],
+        "points": measured,
+    }
+    write_json(folder / "fit.json", whole)
+    if can_draw():
+        draw(folder / "fit.svg", fit, points, held_back, cost)
+
+
+def _activations_of(folder: Path, request: dict[str, Any]) -> Path:
+    return Run(folder.parents[1]).activations(request["activations"])
+
+
+def _machine() -> dict[str, Any]:
+    return {"threads": torch.get_num_threads(), "cores": os.cpu_count(), "machine": platform.machine()}
+
+
+__all__ = ["Excerpt", "Fit", "SweepRequest", "cells_of", "fit_points", "read_points", "recipe_of", "sweep"]
