@@ -50,9 +50,10 @@ SWEPT = ("batchtopk", "topk", "matryoshka")
 MOST_WARMUP, _WARMUP_SHARE = 50, 0.05
 _FEWEST_STEPS = 20
 _STATISTICS_ROWS = 8192
+_CHECKPOINT_SECONDS = 60.0
 _DRAWS = 100
 # The middle width of a budget gives each latent this many tokens; measured on the demo model.
-_TOKENS_PER_LATENT = 150
+_TOKENS_PER_LATENT = 200
 _WALK = 2
 
 
@@ -69,15 +70,15 @@ class SweepRequest:
 
     arch: str = "batchtopk"
     k: int = 32
-    smallest: float = 5e11
+    smallest: float = 1e11
     budgets: int = 6
-    widths: int = 5
+    widths: int = 4
     width_step: float = 1.7
-    batch_rows: int = 1024
-    rate: float = 2e-3
-    rate_budgets: int = 2
+    batch_rows: int = 512
+    rate: float = 4e-3
+    rate_budgets: int = 1
     reuse: tuple[int, ...] = (4, 12)
-    held_rows: int = 32_768
+    held_rows: int = 16_384
     tokens_per_latent: float = _TOKENS_PER_LATENT
     seed: int = 0
 
@@ -326,6 +327,7 @@ class _Bench:
             request={"sweep": key, **asdict(recipe)},
             progress=watch,
             should_stop=self._should_stop,
+            checkpoint_seconds=_CHECKPOINT_SECONDS,
         )
         if found is None:
             raise KeyboardInterrupt
