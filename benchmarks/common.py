@@ -25,8 +25,9 @@ from monoscope.core.run import Run
 from monoscope.core.wheels import cache_folder
 from monoscope.harvest.shards import ShardStore
 from monoscope.harvest.token_store import TokenStore
-from monoscope.stages import TextRequest, harvest, train_dictionary
+from monoscope.stages import TextRequest, harvest
 from monoscope.train.recipes import Recipe
+from monoscope.training import train_dictionary
 
 HERE = Path(__file__).resolve().parent
 MODEL, SITE, TEXT = "smollm2-135m", "resid_post.15", "wiki-en"

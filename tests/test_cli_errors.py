@@ -13,8 +13,9 @@ import pytest
 from monoscope.cli import run_command
 from monoscope.core.progress import SILENT
 from monoscope.core.run import Run
-from monoscope.stages import TextRequest, harvest, train_dictionary
+from monoscope.stages import TextRequest, harvest
 from monoscope.train.recipes import Recipe
+from monoscope.training import train_dictionary
 
 SITE, ACTIVATIONS, NAME = "resid_post.2", "resid_post.2@toy", "batchtopk-48-k3"
 HARVEST = ["--model", "toy", "--site", SITE, "--text", "toy", "--tokens", "6000", "--context", "64"]

@@ -164,42 +164,73 @@ def harvest(  # noqa: PLR0913  one flag for each setting of the artefact
 def train(  # noqa: PLR0913  one flag for each setting of the artefact
     run: Path,
     *,
-    arch: Annotated[str, Parameter(help="batchtopk, topk or relu.")] = "batchtopk",
-    latents: Annotated[int, Parameter(help="Size of the dictionary.")] = 9216,
-    k: Annotated[int, Parameter(help="Features a token (the mean, for batchtopk).")] = 32,
+    arch: Annotated[
+        str, Parameter(help="batchtopk, topk, matryoshka, jumprelu, gated, relu, transcoder …")
+    ] = "batchtopk",
+    latents: Annotated[list[int] | None, Parameter(help="Size (9216); repeated: several from one reading.")] = None,
+    k: Annotated[list[int] | None, Parameter(help="Features a token (32); repeated: several.")] = None,
+    target_l0: Annotated[
+        float | None, Parameter(help="The same for penalised architectures, which are steered.")
+    ] = None,
+    penalty: Annotated[float | None, Parameter(help="A fixed coefficient instead (relu, gated, jumprelu).")] = None,
     tokens: Annotated[int, Parameter(help="Training rows, repeats counted.")] = 3_000_000,
     batch: Annotated[int, Parameter(help="Rows of one step.")] = 2048,
     lr: Annotated[float, Parameter(help="Peak learning rate.")] = 1e-3,
-    penalty: Annotated[float, Parameter(help="Coefficient of the sparsity penalty (relu).")] = 5.0,
+    resample_tokens: Annotated[int, Parameter(help="Put dead latents elsewhere every so many rows (0: never).")] = 0,
+    option: Annotated[
+        list[str] | None, Parameter(help="A setting of one architecture, as bandwidth=0.5; may be repeated.")
+    ] = None,
+    start: Annotated[str | None, Parameter(name="--from", help="Go on from this dictionary of the run.")] = None,
+    keep: Annotated[float, Parameter(help="With --from: the share of rows from the text it was trained on.")] = 0.0,
+    target: Annotated[str | None, Parameter(help="The activations a transcoder is to tell.")] = None,
+    memory: Annotated[str | None, Parameter(help="Stay within so much memory, as 8GB.")] = None,
     name: Name = None,
     activations: Annotated[str | None, Parameter(help="Which activations, where the run holds several.")] = None,
+    model: Annotated[
+        str | None, Parameter(help="Without shards: run this model while learning (with --site …).")
+    ] = None,
+    site: Annotated[str | None, Parameter(help="Where, with --model.")] = None,
+    text: Annotated[str | None, Parameter(help="On what, with --model.")] = None,
+    text_tokens: Annotated[int, Parameter(help="How many tokens of that text there are, with --model.")] = 1_000_000,
     replace: Replace = False,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Activations to a dictionary. A stopped training goes on, to the bit as if it had not stopped."""
-    from monoscope import stages
-    from monoscope.train.recipes import Recipe
+    """Activations to dictionaries. A stopped training goes on, to the bit as if it had not stopped."""
+    from monoscope import training
+    from monoscope.printing import training_text
+    from monoscope.stages import TextRequest
+    from monoscope.train.memory import parse_bytes
+    from monoscope.train.recipes import Recipe, parse_options
 
-    place = Run(run)
-    recipe = Recipe(arch, latents, k, tokens, batch, lr, penalty=penalty, seed=seed)
-    result = stages.train_dictionary(
+    place, live = Run(run), None
+    if model or site or text:
+        if not (model and site and text):
+            raise BadRequest("To train without shards name --model, --site and --text together.")
+        live = training.LiveSource(model, site, TextRequest(text, text_tokens, seed=seed))
+    recipe = Recipe(
+        arch,
+        tokens=tokens,
+        batch_rows=batch,
+        learning_rate=lr,
+        penalty=penalty,
+        seed=seed,
+        target_l0=target_l0,
+        resample_tokens=resample_tokens,
+        options=parse_options(option or []),
+    )
+    results = training.train_dictionaries(
         place,
-        recipe,
+        training.recipes_of(recipe, latents or [9216], k or [32]),
+        training.Source(activations, target, start, keep, None if memory is None else parse_bytes(memory)),
+        live=live,
         name=name,
-        activations=activations,
         replacing_it=replace,
-        progress=_board(place),
+        progress=(board := _board(place)),
         should_stop=_stoppable(),
+        tell=board.say,
     )
-    _tell(
-        result,
-        as_json,
-        lambda r: (
-            f"{r['name']}: FVU {r['fvu']:.4f} at L0 {r['l0']:.1f}, "
-            f"{100 * r['dead_fraction']:.2f} % dead on held-out text" + (" (was there already)" if r["skipped"] else "")
-        ),
-    )
+    _tell(results[0] if len(results) == 1 else {"dictionaries": results}, as_json, training_text)
 
 
 @app.command
@@ -259,11 +290,11 @@ def plan(
 @app.command
 def evaluate(run: Path, *, name: Name = None, replace: Replace = False, as_json: AsJson = False) -> None:
     """How much a dictionary explains, and what the model loses with it, on text it has not seen."""
-    from monoscope import stages
+    from monoscope import measuring
     from monoscope.printing import metrics_text
 
     place = Run(run)
-    _tell(stages.evaluate(place, name=name, replacing_it=replace, progress=_board(place)), as_json, metrics_text)
+    _tell(measuring.evaluate(place, name=name, replacing_it=replace, progress=_board(place)), as_json, metrics_text)
 
 
 @app.command

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from monoscope import explore, stages
+from monoscope import explore, measuring, stages, training
 from monoscope.console import Board
 from monoscope.core.artifact import read_json, write_json
 from monoscope.core.progress import Progress
 from monoscope.core.run import Run
-from monoscope.dictionary.shelf import load_dictionary
+from monoscope.dictionary.shelf import dictionary_digest, load_dictionary
 from monoscope.model.transformer import load_model
 from monoscope.showpiece import find_preset
 from monoscope.train.recipes import Recipe
@@ -60,10 +60,12 @@ def tell_story(
         found = stages.harvest(run, model, SITE, TEXT, name=NAME, progress=board, should_stop=should_stop)
         row["skipped"] = found["skipped"]
     with clock.stage("train") as row:
-        found = stages.train_dictionary(run, RECIPE, name=NAME, progress=board, should_stop=should_stop, measure=False)
+        found = training.train_dictionary(
+            run, RECIPE, name=NAME, progress=board, should_stop=should_stop, measure=False
+        )
         row["skipped"] = found["skipped"]
     with clock.stage("evaluate") as row:
-        metrics = stages.evaluate(run, name=NAME, progress=listener, model=model)
+        metrics = measuring.evaluate(run, name=NAME, progress=listener, model=model)
         row["skipped"] = metrics["skipped"]
     with clock.stage("atlas") as row:
         row["skipped"] = explore.build(run, name=NAME, progress=listener, model=model)["skipped"]
@@ -83,7 +85,7 @@ def _open_explorer(run: Run, board: Board, port: int | None) -> Any:
 
 def _presets(run: Run, progress: Progress) -> tuple[dict[str, Any], bool]:
     """The golden-gate preset and the pair of answers that the home page opens with."""
-    path, digest = run.path / "demo.json", stages.dictionary_digest(run.dictionary(NAME))
+    path, digest = run.path / "demo.json", dictionary_digest(run.dictionary(NAME))
     if path.is_file():
         found = read_json(path)
         if found.get("dictionary_digest") == digest:

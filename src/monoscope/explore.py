@@ -19,13 +19,12 @@ from monoscope.core.progress import SILENT, Progress
 from monoscope.core.run import Run
 from monoscope.core.sparse import SparseCode
 from monoscope.dictionary.base import Dictionary
-from monoscope.dictionary.shelf import load_dictionary
-from monoscope.harvest.shards import ShardStore
+from monoscope.dictionary.shelf import dictionary_digest, load_dictionary
 from monoscope.harvest.token_store import TokenStore
 from monoscope.model.chat import Rendered, render_chat, render_plain
 from monoscope.model.sinks import keep_mask
 from monoscope.model.transformer import LanguageModel, load_model
-from monoscope.stages import HARVEST_DTYPE, dictionary_digest
+from monoscope.stages import HARVEST_DTYPE
 from monoscope.steer.compare import steered_pair
 from monoscope.steer.edits import parse_edit
 from monoscope.steer.presets import Preset, load_preset
@@ -33,6 +32,7 @@ from monoscope.steer.presets import delete_preset as remove_preset
 from monoscope.steer.presets import list_presets as preset_names
 from monoscope.steer.presets import save_preset as write_preset
 from monoscope.text.files import file_documents
+from monoscope.training import rows_of
 
 WAYS = ("words", "prompt")
 POOLS = ("max", "mean")
@@ -52,7 +52,7 @@ def build(
     with holding(run.path):
         if replacing_it:
             run.forget(run.atlas(name))
-        shards = ShardStore.load(run.activations(origin["activations"]))
+        shards = rows_of(run, name, model=model, reads_only=True)
         request = {
             "dictionary": name,
             "dictionary_digest": dictionary_digest(run.dictionary(name)),

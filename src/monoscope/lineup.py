@@ -12,11 +12,10 @@ from monoscope.core.errors import BadRequest
 from monoscope.core.progress import Progress
 from monoscope.core.run import Run, name_from
 from monoscope.dictionary.base import Dictionary
-from monoscope.dictionary.shelf import load_dictionary
+from monoscope.dictionary.shelf import dictionary_digest, load_dictionary
 from monoscope.evaluate.codes import Codes, read_codes
 from monoscope.harvest.shards import ShardStore
 from monoscope.harvest.token_store import TokenStore
-from monoscope.stages import dictionary_digest
 
 ROWS = 262_144
 

@@ -115,9 +115,12 @@ def _best(  # noqa: PLR0913
 ) -> tuple[int, int]:
     """Width and tokens with the smallest expected loss that the budget pays for."""
     span = (measured["latents"][0] / _BEYOND, measured["latents"][1] * _BEYOND)
-    if budget.seconds is not None and speed is None:
+    if budget.flops is not None:
+        amount, cost = budget.flops, flops
+    elif speed is None:
         raise BadRequest("This sweep has no times, so a budget in minutes cannot be planned; give FLOPs, as 1e15.")
-    amount, cost = (budget.flops, flops) if budget.seconds is None else (budget.seconds, speed.at)
+    else:
+        amount, cost = budget.seconds or 0.0, speed.at
     width, _, _ = cheapest_loss(joint, amount, cost, rows, span)
     latents = max(64, round(width / 64) * 64)
     return latents, int(amount / cost(latents))
@@ -171,15 +174,15 @@ def _warnings(found: dict[str, Any], fit: dict[str, Any]) -> list[str]:
 
 
 def _fit_for(run: Run | None, name: str | None) -> tuple[dict[str, Any], tuple[str, ...]]:
-    sweeps = [] if run is None else run.names("sweeps", "fit.json")
     if run is not None and not run.path.is_dir():
         raise ArtifactNotFound(f"There is no run folder {run.path}; make one with monoscope harvest or demo.")
+    sweeps = [] if run is None else run.names("sweeps", "fit.json")
     if name is not None and name not in sweeps:
         there = f"there are {', '.join(sweeps)}" if sweeps else "there is none"
         raise ArtifactNotFound(f"There is no finished sweep named {name!r}; {there}.")
     if name is None and len(sweeps) > 1:
-        raise Ambiguous(f"{run.path} has several sweeps: {', '.join(sweeps)}; say which with --name.")
-    if sweeps and run is not None:
+        raise Ambiguous(f"The run has several sweeps: {', '.join(sweeps)}; say which with --name.")
+    if run is not None and sweeps:
         return _checked(read_json(run.path / "sweeps" / (name or sweeps[0]) / "fit.json")), ()
     shipped = _shipped()
     origin = shipped["provenance"]

@@ -168,3 +168,20 @@ def sweep_text(found: dict[str, Any]) -> str:
             f"{held['measured']:.4f} ({100 * held['relative_error']:+.2f} %)"
         )
     return "\n".join([*lines, "at the largest budget:", plan_text(found)])
+
+
+def training_text(result: dict[str, Any]) -> str:
+    """One line for each dictionary, and for one that went on from another what that gained and cost."""
+    lines = []
+    for told in result.get("dictionaries", [result]):
+        lines.append(
+            f"{told['name']}: FVU {told['fvu']:.4f} at L0 {told['l0']:.1f}, {100 * told['dead_fraction']:.2f} % dead on "
+            "held-out text" + (" (was there already)" if told["skipped"] else "")
+        )
+        for text, found in told.get("continued", {}).items():
+            before, after = found["before"], found["after"]
+            lines.append(
+                f"  {text.replace('_', ' ')}: FVU {before['fvu']:.4f} before, {after['fvu']:.4f} after; "
+                f"L0 {before['l0']:.1f} and {after['l0']:.1f}"
+            )
+    return "\n".join(lines)

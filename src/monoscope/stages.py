@@ -1,4 +1,6 @@
-"""The steps of the story over one run folder: each takes settings, leaves an artefact, and tells what it did.
+"""The first steps of the story over one run folder, from text to activations; `training` and `measuring` go on.
+
+Each takes settings, leaves an artefact, and tells what it did.
 
 A finished artefact of the same request is left as it is and the step says so; a half-finished one is continued.
 """
@@ -7,25 +9,14 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from monoscope.core.artifact import check_request, digest_of, holding, plain, read_json, replacing, sweep, write_json
+from monoscope.core.artifact import check_request, digest_of, holding, plain, read_json, replacing
 from monoscope.core.errors import ArtifactNotFound, BadRequest
 from monoscope.core.progress import SILENT, Progress
 from monoscope.core.run import Run, checked_name, name_from
 from monoscope.core.runtime import fast_bfloat16
 from monoscope.core.site import Site
-from monoscope.dictionary.base import Dictionary
-from monoscope.dictionary.shelf import load_dictionary, save_dictionary
-from monoscope.evaluate.fidelity import fidelity
-from monoscope.evaluate.health import health
-from monoscope.evaluate.report import report
-from monoscope.evaluate.splice import splice
-from monoscope.harvest.feed import Feed
 from monoscope.harvest.focus import answer_prompts, write_about
 from monoscope.harvest.shards import ShardStore, repair, write_shards
 from monoscope.harvest.token_store import TokenStore
@@ -34,9 +25,6 @@ from monoscope.model.transformer import LanguageModel, load_model
 from monoscope.text.corpus import Document, Part
 from monoscope.text.inputs import inputs_of
 from monoscope.text.sources import open_mix, parse_mix
-from monoscope.train.finish import finish
-from monoscope.train.loop import train
-from monoscope.train.recipes import Recipe
 
 HARVEST_DTYPE = "bfloat16" if fast_bfloat16() else "float32"
 FOCUS_TEXTS = 80
@@ -95,15 +83,7 @@ def harvest(
             run.forget(folder)
             run.forget(run.text(name))
         store = write_text(run, speaker, wanted, name=name, progress=progress)
-        request = {
-            "model": speaker.source,
-            "model_digest": speaker.digest,
-            "site": str(place),
-            "text": name,
-            "text_digest": store.digest,
-            "dtype": str(speaker.dtype).removeprefix("torch."),
-            "seed": wanted.seed,
-        }
+        request = activations_request(speaker, place, name, store, wanted.seed)
         skipped = (folder / "manifest.json").is_file()
         if skipped:
             check_request(f"The harvest in {folder}", read_json(folder / "request.json"), request)
@@ -134,6 +114,19 @@ def harvest(
         "tokens_per_second": 0.0 if skipped else manifest["tokens"] / max(seconds, 1e-9),
         "seconds": seconds,
         "skipped": skipped,
+    }
+
+
+def activations_request(model: LanguageModel, site: Site, text: str, store: TokenStore, seed: int) -> dict[str, Any]:
+    """All that activations depend on."""
+    return {
+        "model": model.source,
+        "model_digest": model.digest,
+        "site": str(site),
+        "text": text,
+        "text_digest": store.digest,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "seed": seed,
     }
 
 
@@ -211,106 +204,6 @@ def _kept(  # noqa: PLR0913
         yield Document(**fields)
 
 
-def train_dictionary(
-    run: Run,
-    recipe: Recipe,
-    *,
-    name: str | None = None,
-    activations: str | None = None,
-    replacing_it: bool = False,
-    measure: bool = True,
-    progress: Progress = SILENT,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> dict[str, Any]:
-    """Shards to a dictionary, or on from where it was stopped.
-
-    Raises
-        KeyboardInterrupt  `should_stop` said so; a checkpoint was written.
-    """
-    source = run.choose_activations(activations)
-    name = checked_name(name or f"{recipe.arch}-{recipe.latents}-k{recipe.k}")
-    folder = run.dictionary(name)
-    with holding(run.path):
-        if replacing_it:
-            run.forget(folder)
-        shards = ShardStore.load(run.activations(source))
-        request = {**asdict(recipe), "activations": source, "activations_digest": shards.digest}
-        done = (folder / "monoscope.json").is_file()
-        began = time.perf_counter()
-        if done:
-            check_request(f"The dictionary in {folder}", read_json(folder / "monoscope.json")["request"], request)
-            dictionary = load_dictionary(folder)
-        else:
-            dictionary = _train(run, name, recipe, shards, request, progress, should_stop)
-        seconds = time.perf_counter() - began
-        run.write_index()
-    speed = 0.0 if done else recipe.tokens / max(seconds, 1e-9)
-    told = {"name": name, "tokens": recipe.tokens, "seconds": seconds, "tokens_per_second": speed, "skipped": done}
-    return told | (_held_out_figures(dictionary, shards, progress) if measure else {})
-
-
-def _held_out_figures(dictionary: Dictionary, shards: ShardStore, progress: Progress) -> dict[str, float]:
-    found = fidelity(dictionary, shards, progress)
-    dead = health(found.fires, found.tokens).dead_fraction
-    return {"fvu": found.fvu, "l0": found.l0, "dead_fraction": dead}
-
-
-def _train(  # noqa: PLR0913
-    run: Run,
-    name: str,
-    recipe: Recipe,
-    shards: ShardStore,
-    request: dict[str, Any],
-    progress: Progress,
-    should_stop: Callable[[], bool],
-) -> Dictionary:
-    folder = run.dictionary(name)
-    sweep(folder)
-    feed = Feed(shards, batch_rows=recipe.batch_rows, seed=recipe.seed)
-    found = train(feed, recipe, folder / "checkpoint", request=request, progress=progress, should_stop=should_stop)
-    if found is None:
-        raise KeyboardInterrupt
-    learner, scaling, log = found
-    with replacing(folder / "training.parquet") as aside:
-        pq.write_table(pa.Table.from_pylist(log), aside)
-    dictionary, probe = finish(learner, scaling, recipe, shards, name=name, progress=progress)
-    origin = {key: shards.manifest["request"][key] for key in ("model", "model_digest", "text", "text_digest")}
-    provenance = {
-        **origin,
-        "activations": request["activations"],
-        "context": TokenStore.load(run.text(origin["text"])).context,
-    }
-    save_dictionary(folder, dictionary, probe=probe, request=request, provenance=provenance)
-    return dictionary
-
-
-def evaluate(
-    run: Run, *, name: str | None = None, replacing_it: bool = False, progress: Progress = SILENT, model: Any = None
-) -> dict[str, Any]:
-    """Fidelity, splice and health on the held-out split; kept in metrics.json."""
-    name = run.choose_dictionary(name)
-    folder = run.dictionary(name)
-    origin = run.provenance(name)
-    shards = ShardStore.load(run.activations(origin["activations"]))
-    request = {"dictionary": dictionary_digest(folder), "activations": shards.digest}
-    path = folder / "metrics.json"
-    if path.is_file() and not replacing_it:
-        found = read_json(path)
-        if found.get("request") == request:
-            return {**found["metrics"], "name": name, "skipped": True}
-    dictionary = load_dictionary(folder)
-    store = TokenStore.load(run.text(origin["text"]))
-    speaker = model or load_model(origin["model"], dtype=HARVEST_DTYPE)
-    metrics = report(fidelity(dictionary, shards, progress), splice(dictionary, speaker, store, progress=progress))
-    write_json(path, {"version": 1, "request": request, "metrics": metrics})
-    return {**metrics, "name": name, "skipped": False}
-
-
-def dictionary_digest(folder: Path) -> str:
-    """Depends on every byte of a dictionary's weights and statistics."""
-    return digest_of(read_json(folder / "monoscope.json")["digests"])
-
-
 def repair_run(run: Run) -> dict[str, Any]:
     """Look at every byte of the activations; damaged shards are removed so that harvest makes them again."""
     if not run.path.is_dir():
@@ -320,14 +213,3 @@ def repair_run(run: Run) -> dict[str, Any]:
         for name in run.names("activations", "manifest.json"):
             redone += [str(path.relative_to(run.path)) for path in repair(run.activations(name))]
     return {"damaged": redone, "next": "run the same harvest command again" if redone else ""}
-
-
-__all__ = [
-    "TextRequest",
-    "dictionary_digest",
-    "evaluate",
-    "harvest",
-    "repair_run",
-    "train_dictionary",
-    "write_text",
-]

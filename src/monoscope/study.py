@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monoscope import explore, stages
+from monoscope import explore, measuring, stages, training
 from monoscope.atlas.query import Atlas, FeatureRecord
 from monoscope.atlas.search import SearchHit
 from monoscope.console import Board
@@ -38,12 +38,12 @@ class Study:
     def train(self, *, name: str | None = None, activations: str | None = None, **settings: Any) -> Dictionary:
         """Activations to a dictionary; the settings are those of `Recipe`."""
         recipe = Recipe(**settings)
-        found = stages.train_dictionary(self.run, recipe, name=name, activations=activations, progress=self._progress)
+        found = training.train_dictionary(self.run, recipe, name=name, activations=activations, progress=self._progress)
         return self.dictionary(found["name"])
 
     def evaluate(self, name: str | None = None) -> dict[str, Any]:
         """The figures of a dictionary on held-out text."""
-        return stages.evaluate(self.run, name=name, progress=self._progress)
+        return measuring.evaluate(self.run, name=name, progress=self._progress)
 
     def build_atlas(self, name: str | None = None) -> "Explorer":
         """The atlas of a dictionary, built if need be, ready to be searched."""

@@ -190,7 +190,7 @@ class Stopwatch:
     """Tells a training's progress in GFLOPs, and takes the time of its steps."""
 
     def __init__(self, progress: Progress, flops_a_token: float) -> None:
-        self._progress, self._flops = progress, flops_a_token
+        self._progress, self._flops, self._owed = progress, flops_a_token, 0.0
         self._last: float | None = None
         self.steps: list[float] = []
 
@@ -203,7 +203,10 @@ class Stopwatch:
         if self._last is not None:
             self.steps.append(now - self._last)
         self._last = now
-        self._progress.advance(round(amount * self._flops / 1e9), **facts)
+        self._owed += amount * self._flops / 1e9
+        told = int(self._owed)
+        self._owed -= told
+        self._progress.advance(told, **facts)
 
     def finish(self) -> None:
         """The training is over."""

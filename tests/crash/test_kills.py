@@ -20,8 +20,8 @@ from monoscope.core.artifact import read_tensors
 from monoscope.core.run import Run
 from monoscope.harvest.shards import ShardStore
 from monoscope.harvest.token_store import TokenStore
-from monoscope.stages import train_dictionary
 from monoscope.train.recipes import Recipe
+from monoscope.training import train_dictionary
 
 PATIENCE = 60
 

@@ -36,12 +36,18 @@ class _Lookup:
     stats: Stats
     n_latents: int = 3
     d_in: int = 2
+    d_out: int = 2
+    transcodes: bool = False
+
+    @property
+    def mean_target(self) -> Tensor:
+        return self.stats.mean_vector
 
     def encode(self, x: Tensor) -> SparseCode:
         self._rows = [int((row == TOKENS).all(1).nonzero()) for row in x]
         return SparseCode.from_dense(torch.tensor([[1.0, 0.0, float(row == 0)] for row in self._rows]))
 
-    def decode(self, code: SparseCode) -> Tensor:
+    def complete(self, x: Tensor, code: SparseCode) -> Tensor:
         return FOUND[self._rows] + self.shift
 
 

@@ -84,8 +84,9 @@ def test_a_trained_dictionary_lies_between_and_its_report_says_so(
 ) -> None:
     measured = fidelity(toy_trained.dictionary, toy_shards)
     found = report(measured, splice(toy_trained.dictionary, toy, toy_store, tokens=TOKENS))
-    assert found["ce_clean"] < found["ce_spliced"] < found["ce_mean"]
-    assert 0.9 < found["ce_recovered"] < 1 and 0 < found["kl"] < 0.5
+    # A reconstruction this good may by chance predict a little better than the activation itself.
+    assert abs(found["ce_spliced"] - found["ce_clean"]) < 0.1 * (found["ce_mean"] - found["ce_clean"])
+    assert 0.9 < found["ce_recovered"] < 1.1 and 0 < found["kl"] < 0.5
     assert 0 < found["fvu"] < 0.15
     assert found["fvu"] == measured.fvu and found["tokens"] == toy_shards.rows("held")
     assert found["n_latents"] == toy_trained.dictionary.n_latents

@@ -1,14 +1,18 @@
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from monoscope.core.blocks import ActivationBlock
+from monoscope.core.site import Site
 from monoscope.harvest.shards import ShardStore
 from monoscope.train.finish import finish, fold, measure
-from monoscope.train.learner import Learner, Scaling
-from monoscope.train.recipes import Recipe
+from monoscope.dictionary.rule import TrainingRule
+from monoscope.train.learner import Learner, Scaling, Spaces
+from monoscope.train.recipes import RULES, Recipe
 
 BIN = 2 ** (1 / 16)
 
@@ -17,8 +21,9 @@ def _rows(shards: ShardStore, split: str, count: int) -> Tensor:
     return torch.cat([block.x for block in shards.blocks(split)])[:count].float()
 
 
-def _scaled_space(learner: Learner, scaling: Scaling, threshold: float, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _scaled_space(learner: Learner, spaces: Spaces, threshold: float, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Codes, reconstruction and margins as training computes them, in float64."""
+    scaling = spaces.reads
     scaled = (x.double() - scaling.mean.double()) / scaling.scale
     pre = scaled @ learner.encoder.double().T + learner.b_enc.double()
     code = torch.where(pre > threshold, pre, 0.0)
@@ -26,10 +31,18 @@ def _scaled_space(learner: Learner, scaling: Scaling, threshold: float, x: Tenso
     return code, found * scaling.scale + scaling.mean.double(), (pre - threshold).abs()
 
 
+def _plain(mean: Tensor, scale: float) -> Spaces:
+    return Spaces(scaling := Scaling(mean, scale), scaling)
+
+
 def test_the_folded_dictionary_is_the_trained_one(toy_trained: Any, toy_shards: ShardStore) -> None:
     x = _rows(toy_shards, "held", 500)
-    learner, scaling, dictionary = toy_trained.learner, toy_trained.scaling, toy_trained.dictionary
-    code, wanted, margin = _scaled_space(learner, scaling, float(learner.rule_state["threshold"]), x)
+    learner, spaces, dictionary = toy_trained.learner, toy_trained.scaling, toy_trained.dictionary
+    scaling = spaces.reads
+    # The threshold is the one of training but for the factor that sets L0, which is the same for all latents.
+    threshold = float(dictionary.weights.threshold[0]) / scaling.scale
+    assert 0.75 <= threshold / float(learner.rule_state["threshold"]) <= 1.25
+    code, wanted, margin = _scaled_space(learner, spaces, threshold, x)
     sound = (margin > 1e-5).all(1)
     assert sound.float().mean() > 0.95
     found = dictionary.encode(x)
@@ -46,7 +59,7 @@ def test_folding_takes_free_norms_into_the_encoder() -> None:
     learner.decoder.copy_(torch.tensor([[0.5, 0.0], [0.0, 1.0], [1.0, 1.0]]))
     learner.b_enc.copy_(torch.tensor([0.0, -1.0, 0.5]))
     learner.b_dec.copy_(torch.tensor([0.1, 0.0]))
-    weights = fold(learner, Scaling(torch.zeros(2), 1.0), recipe.rule())
+    weights = fold(learner, _plain(torch.zeros(2), 1.0), recipe.rule())
     assert weights.W_enc[:, 0].tolist() == [0.5, 0.0]
     x = torch.tensor([[1.0, 2.0]])
     code = (x @ weights.W_enc + weights.b_enc).relu()
@@ -54,7 +67,7 @@ def test_folding_takes_free_norms_into_the_encoder() -> None:
     assert (code @ weights.W_dec + weights.b_dec)[0].tolist() == pytest.approx([0.6, 1.0])
     # With a mean and a scale the same happens to the same scaled activations.
     mean, scale = torch.tensor([3.0, -4.0]), 2.5
-    weights = fold(learner, Scaling(mean, scale), recipe.rule())
+    weights = fold(learner, _plain(mean, scale), recipe.rule())
     code = ((scale * x + mean) @ weights.W_enc + weights.b_enc).relu()
     assert code[0].tolist() == pytest.approx([1.25, 2.5, 0.0], abs=1e-5)
     found = code @ weights.W_dec + weights.b_dec
@@ -67,14 +80,15 @@ def test_every_architecture_folds_to_what_it_learnt(arch: str, toy_shards: Shard
     x = _rows(toy_shards, "train", 400)
     recipe = Recipe(arch=arch, latents=64, k=4)
     rule = recipe.rule()
-    scaling = Scaling.measure(x, mean_square=1.0 if rule.unit_decoder else x.shape[1])
+    spaces = Spaces.measure(x, x.shape[1])
+    scaling = spaces.reads
     learner = Learner.begin(rule, recipe, scaling.apply(x))
     learner.b_enc.copy_(0.05 * torch.randn(64))
     learner.b_dec.copy_(torch.randn(x.shape[1]))
     if not rule.unit_decoder:
         learner.decoder.mul_(torch.rand(64, 1) + 0.5)
-    dictionary, probe = finish(learner, scaling, recipe, toy_shards, name=arch)
-    code, wanted, _ = _scaled_space(learner, scaling, 0.0, x)
+    dictionary, probe = finish(learner, spaces, recipe, toy_shards, name=arch)
+    code, wanted, _ = _scaled_space(learner, spaces, 0.0, x)
     if arch == "topk":
         kept = torch.zeros_like(code).scatter_(1, (top := code.topk(4, dim=1)).indices, top.values)
         wanted = (kept @ learner.decoder.double() + learner.b_dec.double()) * scaling.scale + scaling.mean.double()
@@ -114,3 +128,82 @@ def test_what_is_saved_has_these_statistics(toy_trained: Any, toy_shards: ShardS
     kept = toy_trained.dictionary.stats
     assert torch.equal(stats.max, kept.max) and torch.equal(stats.density, kept.density)
     assert (stats.tokens, stats.sink_limit) == (kept.tokens, kept.sink_limit)
+
+
+class TwoSites:
+    """Pairs of rows of two sites, as `harvest.pairs` gives them, made from one by a fixed map."""
+
+    def __init__(self, shards: ShardStore) -> None:
+        self._shards, self.site, self.target, self.sink_limit = shards, shards.site, Site(7, "mlp_out"), 1e9
+        self.d_in, self.d_model = shards.d_model, shards.d_model + 5
+        self._map = torch.randn(self.d_in, 5, generator=torch.Generator().manual_seed(4))
+
+    def blocks(self, split: str) -> Iterator[ActivationBlock]:
+        for block in self._shards.blocks(split):
+            y = (block.x.float() @ self._map).relu() + 2.0
+            yield ActivationBlock(torch.cat([block.x.float(), y], 1), block.token)
+
+    def rows(self, split: str) -> int:
+        return self._shards.rows(split)
+
+
+def _learner(arch: str, rows: Any) -> tuple[Recipe, TrainingRule, Learner, Spaces, Tensor]:
+    """A learner that is no longer where it began: biases, thresholds and norms are all different."""
+    recipe = Recipe(arch=arch, latents=64, k=4)
+    rule = recipe.rule()
+    sample = torch.cat([block.x for block in rows.blocks("train")])[:400].float()
+    spaces = Spaces.measure(sample, rows.d_in)
+    x, target = spaces.apply(sample)
+    learner = Learner.begin(rule, recipe, x, target if rule.two_sites else None)
+    learner.b_enc.add_(0.05 * torch.randn(64))
+    learner.b_dec.copy_(0.1 * torch.randn(learner.decoder.shape[1]))
+    for tensor in learner.own.values():
+        tensor.add_(0.1 * torch.randn(tensor.shape))
+    if "threshold" in learner.rule_state:
+        learner.rule_state["threshold"].fill_(0.1)
+    return recipe, rule, learner, spaces, sample
+
+
+@pytest.mark.parametrize("arch", sorted(RULES))
+def test_going_on_begins_where_the_finished_dictionary_stands(arch: str, toy_shards: ShardStore) -> None:
+    rows = TwoSites(toy_shards) if RULES[arch].two_sites else toy_shards
+    recipe, rule, learner, spaces, sample = _learner(arch, rows)
+    dictionary, _ = finish(learner, spaces, recipe, rows, name=arch)
+    other = Spaces.measure(1.7 * sample + 0.3, rows.d_in)
+    begun = Learner.begin_from(rule, recipe, dictionary, other)
+    again = fold(begun, other, rule)
+    for name, tensor in vars(dictionary.weights).items():
+        if tensor is not None:
+            torch.testing.assert_close(getattr(again, name), tensor, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("arch", ["batchtopk", "matryoshka", "jumprelu", "gated"])
+def test_the_stored_thresholds_give_the_l0_that_was_asked_for(arch: str, toy_shards: ShardStore) -> None:
+    recipe, _, learner, spaces, _ = _learner(arch, toy_shards)
+    x = torch.cat([block.x for block in toy_shards.blocks("train")]).float()
+    weights = finish(learner, spaces, recipe, toy_shards, name=arch)[0].weights
+    uncalibrated = fold(learner, spaces, recipe.rule())
+    factor = (weights.threshold / uncalibrated.threshold.clamp(min=1e-9))[uncalibrated.threshold > 1e-6]
+    assert factor.std() < 1e-5 and 0.749 < float(factor[0]) < 1.251
+    l0 = finish(learner, spaces, recipe, toy_shards, name=arch)[0].encode(x).l0
+    assert l0 == pytest.approx(4.0, rel=0.02) or float(factor[0]) in (pytest.approx(0.75), pytest.approx(1.25))
+
+
+@pytest.mark.parametrize("arch", ["transcoder", "skip-transcoder"])
+def test_a_folded_transcoder_tells_the_other_site(arch: str, toy_shards: ShardStore) -> None:
+    rows = TwoSites(toy_shards)
+    recipe, rule, learner, spaces, sample = _learner(arch, rows)
+    dictionary, _ = finish(learner, spaces, recipe, rows, name=arch)
+    x = sample[:, : rows.d_in]
+    scaled = (x.double() - spaces.reads.mean.double()) / spaces.reads.scale
+    pre = scaled @ learner.encoder.double().T + learner.b_enc.double()
+    threshold = dictionary.weights.threshold.double() / spaces.tells.scale
+    code = torch.where(pre > threshold, pre, 0.0)
+    wanted = code @ learner.decoder.double() + learner.b_dec.double()
+    if arch == "skip-transcoder":
+        wanted = wanted + scaled @ learner.own["W_skip"].double()
+    wanted = wanted * spaces.tells.scale + spaces.tells.mean.double()
+    sound = ((pre - threshold).abs() > 1e-5).all(1)
+    assert dictionary.transcodes and dictionary.target == rows.target
+    torch.testing.assert_close(dictionary.reconstruct(x)[sound].double(), wanted[sound], rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(dictionary.mean_target, spaces.tells.mean)

@@ -11,10 +11,10 @@ from monoscope.harvest.feed import Feed
 from monoscope.harvest.shards import ShardStore
 from monoscope.train.learner import Learner
 from monoscope.train.loop import LOG_EVERY, train
-from monoscope.train.recipes import Recipe
+from monoscope.train.recipes import RULES, Recipe
 
 STEPS, ROWS = 60, 256
-ARCHES = ("batchtopk", "topk", "relu")
+ARCHES = sorted(name for name, rule in RULES.items() if not rule.two_sites)
 
 
 def _recipe(arch: str) -> Recipe:
@@ -27,7 +27,6 @@ def _recipe(arch: str) -> Recipe:
         learning_rate=0.01,
         warmup_steps=5,
         dead_tokens=1000,
-        penalty=2.0,
     )
 
 
@@ -83,7 +82,7 @@ def test_the_log_has_a_row_for_every_25_steps_and_the_last(toy_shards: ShardStor
     assert log[0]["learning_rate"] == pytest.approx(0.01)
     assert log[-1]["learning_rate"] == pytest.approx(0.01 / 24)
     assert log[-1]["fvu"] < log[0]["fvu"] < 1 and all(row["l0"] == 3 for row in log)
-    assert int(learner.silent_rows.min()) == 0 and scaling.scale > 0
+    assert int(learner.silent_rows.min()) == 0 and scaling.reads.scale > 0
 
 
 def test_a_finished_training_is_not_done_again(toy_shards: ShardStore, tmp_path: Path) -> None:

@@ -9,10 +9,13 @@ from monoscope.train.recipes import RULES, Recipe, paper
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("arch", "gated"),
+        ("arch", "grated"),
         ("latents", 0),
         ("k", 0),
-        ("k", 10_000),
+        ("target_l0", 10_000.0),
+        ("target_l0", 0.5),
+        ("penalty", 3.0),
+        ("options", (("bandwidth", 1.0),)),
         ("tokens", 0),
         ("batch_rows", -1),
         ("learning_rate", 0.0),
@@ -21,7 +24,8 @@ from monoscope.train.recipes import RULES, Recipe, paper
     ],
 )
 def test_a_setting_out_of_range_is_named(field: str, value: object) -> None:
-    with pytest.raises(BadRequest, match="Architecture" if field == "arch" else field):
+    words = {"arch": "Architecture", "options": "bandwidth"}
+    with pytest.raises(BadRequest, match=words.get(field, field.replace("target_l0", "target.L0|target_l0"))):
         Recipe(**{field: value})
 
 

@@ -42,5 +42,5 @@ def test_chance_and_an_untrained_dictionary_do_not(planted: Tensor, toy_trained:
     random = torch.randn(96, planted.shape[1], generator=torch.Generator().manual_seed(0))
     assert _found(planted, random) < 0.1
     # Nor do as many of the data's own rows.
-    rows = next(iter(toy_shards.blocks("train"))).x[:96].float() - toy_trained.scaling.mean
+    rows = next(iter(toy_shards.blocks("train"))).x[:96].float() - toy_trained.scaling.reads.mean
     assert _found(planted, rows) < 0.5

@@ -31,6 +31,7 @@ class Stats:
 
     `max`, `p999` (the 99.9 % quantile over all tokens on which the latent fires) and `mean_norm` are in units of the
     residual stream; `density` is the share of tokens on which a latent fires; norms above `sink_limit` are sinks.
+    `mean_target` is the mean of what a transcoder is to tell.
     """
 
     max: Float[Tensor, "n_latents"]
@@ -40,6 +41,7 @@ class Stats:
     tokens: int
     mean_norm: float
     sink_limit: float
+    mean_target: Float[Tensor, "d_out"] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Weights:
     W_dec: Float[Tensor, "n_latents d_out"]
     b_dec: Float[Tensor, "d_out"]
     threshold: Float[Tensor, "n_latents"] | None = None
+    W_skip: Float[Tensor, "d_out d_in"] | None = None
 
 
 class Dictionary(ABC):
@@ -58,9 +61,24 @@ class Dictionary(ABC):
 
     architecture: ClassVar[str]
 
-    def __init__(self, weights: Weights, *, site: Site, name: str, stats: Stats, settings: dict[str, Any]) -> None:
+    def __init__(  # noqa: PLR0913  the parts of a dictionary
+        self,
+        weights: Weights,
+        *,
+        site: Site,
+        name: str,
+        stats: Stats,
+        settings: dict[str, Any],
+        target: Site | None = None,
+    ) -> None:
         self.weights, self.site, self.name, self.stats, self.settings = weights, site, name, stats, settings
+        self.target = target or site
         self.kernels = kernels_for(weights.W_enc.device)
+
+    @property
+    def transcodes(self) -> bool:
+        """Whether it reads one site and writes another."""
+        return self.target != self.site
 
     @cached_property
     def encoder_rows(self) -> Float[Tensor, "n_latents d_in"]:
@@ -74,6 +92,11 @@ class Dictionary(ABC):
     d_in = property(lambda self: self.weights.W_enc.shape[0])
     d_out = property(lambda self: self.weights.W_dec.shape[1])
     n_latents = property(lambda self: self.weights.W_enc.shape[1])
+
+    @property
+    def mean_target(self) -> Float[Tensor, "d_out"]:
+        """The mean of what stands at `target`."""
+        return self.stats.mean_vector if self.stats.mean_target is None else self.stats.mean_target
 
     @abstractmethod
     def select(self, pre: Float[Tensor, "tokens n_latents"]) -> SparseCode:
@@ -103,8 +126,17 @@ class Dictionary(ABC):
         return self.select(torch.addmm(self.b_enc, x.to(self.W_enc.dtype), self.W_enc))
 
     def decode(self, code: SparseCode) -> Float[Tensor, "tokens d_out"]:
-        """The reconstruction."""
+        """What the features write, and the bias."""
         return self.kernels.decode(code, self.W_dec, self.b_dec)
+
+    def reconstruct(self, x: Float[Tensor, "tokens d_in"]) -> Float[Tensor, "tokens d_out"]:
+        """What stands at `target`, told from what stands at `site`: the features and, where there is one, the skip."""
+        return self.complete(x, self.encode(x))
+
+    def complete(self, x: Float[Tensor, "tokens d_in"], code: SparseCode) -> Float[Tensor, "tokens d_out"]:
+        """The same from a code that is known already."""
+        found, skip = self.decode(code), self.weights.W_skip
+        return found if skip is None else found.addmm_(x.to(skip.dtype), skip.T)
 
     def activations_of(
         self, x: Float[Tensor, "tokens d_in"], features: Int[Tensor, "wanted"]
@@ -125,32 +157,3 @@ class Dictionary(ABC):
         if not 0 <= feature < self.n_latents:
             last = self.n_latents - 1
             raise FeatureNotFound(f"Dictionary {self.name} has no feature {feature}; its features are 0 to {last}.")
-
-
-class TrainingRule(ABC):
-    """How an architecture behaves while it learns. The training loop asks, and does everything else.
-
-    All values here are in the scaled space of training. `state` is a dict of small tensors that the loop keeps,
-    saves with each checkpoint and hands back.
-    """
-
-    unit_decoder: ClassVar[bool] = True
-
-    def start_state(self) -> dict[str, Tensor]:
-        """What the rule remembers between steps."""
-        return {}
-
-    @abstractmethod
-    def select(self, pre: Float[Tensor, "tokens n_latents"], state: dict[str, Tensor], kernels: Any) -> SparseCode:
-        """The code of a training batch; may change `state`."""
-
-    def penalty(self, code: SparseCode, norms: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor] | None:  # noqa: ARG002
-        """Beyond the reconstruction: the loss, its gradient by each value, and by each decoder row's norm.
-
-        `norms` are the decoder row norms, `share` the share of training that is done. None: nothing to add.
-        """
-        return None
-
-    def threshold(self, state: dict[str, Tensor]) -> Tensor | None:  # noqa: ARG002  for rules that keep one
-        """The threshold for reading, one number, or None."""
-        return None

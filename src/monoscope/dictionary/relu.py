@@ -8,7 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from monoscope.core.sparse import SparseCode
-from monoscope.dictionary.base import Dictionary, TrainingRule
+from monoscope.dictionary.base import Dictionary
+from monoscope.dictionary.rule import Backward, Scene, Tiles, TrainingRule, of_each_tile, sums_by_latent
+from monoscope.dictionary.sparsity import Steering
+
+_PAPERS = 5.0
 
 
 class ReluDictionary(Dictionary):
@@ -23,22 +27,56 @@ class ReluDictionary(Dictionary):
 
 @dataclass(frozen=True)
 class ReluRule(TrainingRule):
-    """loss = |x - reconstruction|² + coefficient * sum of value * |decoder row|, with E|x|² = d.
+    """loss = |x - reconstruction|² + coefficient/√d * sum of value * |decoder row|.
 
-    The decoder is free; the norm inside the penalty keeps it from growing. The coefficient rises linearly over the
-    first 5 % of training.
+    The paper scales activations to E|x|² = d, where the coefficient stands without the root: 5 here is its 5. The
+    decoder is free; the norm inside the penalty keeps it from growing. Either the coefficient is given as `penalty`,
+    then it rises linearly over the first 5 % of training, or `target_l0`, then it is steered.
     """
 
-    coefficient: float = 5.0
+    name: ClassVar[str] = "relu"
+    reads_as: ClassVar[str] = "standard"
     unit_decoder: ClassVar[bool] = False
+    penalty: float | None = None
+    target_l0: float | None = None
 
-    def select(self, pre: Float[Tensor, "tokens n_latents"], state: dict[str, Tensor], kernels: Any) -> SparseCode:  # noqa: ARG002
+    @property
+    def wanted_l0(self) -> float | None:
+        """The target, where the penalty is not fixed."""
+        return self.target_l0 if self.penalty is None else None
+
+    def start_state(self) -> dict[str, Tensor]:
+        """The controller's memory."""
+        return {} if self.wanted_l0 is None else Steering(_PAPERS).start()
+
+    def settle(
+        self,
+        level: float,
+        spread: float,
+        b_enc: Tensor,
+        own: dict[str, Tensor],
+        state: dict[str, Tensor],  # noqa: ARG002
+    ) -> None:
+        """With a target, begin there: biases that let as many entries through as were asked for."""
+        if self.wanted_l0 is not None:
+            b_enc.fill_(-level)
+
+    def select(self, tiles: Tiles, own: dict[str, Tensor], state: dict[str, Tensor], kernels: Any) -> SparseCode:  # noqa: ARG002
         """Keep what is above zero."""
-        return kernels.above(pre, torch.zeros(pre.shape[1]))
+        return of_each_tile(tiles, lambda pre: kernels.above(pre, torch.zeros(pre.shape[1])))
 
-    def penalty(self, code: SparseCode, norms: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor]:
-        """See the class."""
-        strength = self.coefficient * min(1.0, share / 0.05) / code.n_rows
+    def backward(self, code: SparseCode, scene: Scene) -> Backward:
+        """The squared error, and the penalty with its gradient by each value and each decoder row's norm."""
+        found = super().backward(code, scene)
+        norms = scene.decoder.norm(dim=1)
+        strength = self._coefficient(code, scene) / (scene.decoder.shape[1] ** 0.5 * code.n_rows)
         of_entry = norms[code.indices.long()]
-        by_norm = torch.zeros_like(norms).index_add_(0, code.indices.long(), code.values) * strength
-        return strength * (code.values * of_entry).sum(), strength * of_entry, by_norm
+        found.parts[0].pull.add_(strength * of_entry)
+        found.by_norm = strength * sums_by_latent(code, code.values)
+        found.loss += strength * float((code.values * of_entry).sum())
+        return found
+
+    def _coefficient(self, code: SparseCode, scene: Scene) -> float:
+        if self.wanted_l0 is None:
+            return (self.penalty if self.penalty is not None else _PAPERS) * min(1.0, scene.share / 0.05)
+        return Steering(_PAPERS).coefficient(scene.state, code.l0, self.wanted_l0)

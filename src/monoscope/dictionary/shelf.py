@@ -6,19 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from monoscope.core.artifact import digest_file, read_json, read_tensors, write_json, write_tensors
+from monoscope.core.artifact import digest_file, digest_of, read_json, read_tensors, write_json, write_tensors
 from monoscope.core.errors import ArtifactNotFound, BadNumbers, BadRequest, Damaged
 from monoscope.core.site import Site
 from monoscope.core.sparse import SparseCode
 from monoscope.dictionary.base import Dictionary, Stats, Weights
-from monoscope.dictionary.jumprelu import JumpReluDictionary
-from monoscope.dictionary.relu import ReluDictionary
-from monoscope.dictionary.topk import TopKDictionary
+from monoscope.dictionary.catalogue import kinds
 
 VERSION = 1
-CLASSES: dict[str, type[Dictionary]] = {
-    kind.architecture: kind for kind in (ReluDictionary, TopKDictionary, JumpReluDictionary)
-}
+CLASSES = kinds()
 _PROBE_ROWS = 8
 _PROBE_ERROR = 1e-3
 
@@ -36,6 +32,8 @@ def save_dictionary(
     code = dictionary.encode(probe)
     stats = dictionary.stats
     tensors = {"max": stats.max, "p999": stats.p999, "density": stats.density, "mean_vector": stats.mean_vector}
+    if stats.mean_target is not None:
+        tensors["mean_target"] = stats.mean_target
     numbers = torch.tensor([stats.tokens, stats.mean_norm, stats.sink_limit], dtype=torch.float64)
     probes = {"probe_x": probe, "probe_starts": code.starts, "probe_indices": code.indices, "probe_values": code.values}
     write_tensors(folder / "stats.safetensors", tensors | probes | {"tokens_norm_sink": numbers})
@@ -47,6 +45,7 @@ def save_dictionary(
             "version": VERSION,
             "name": dictionary.name,
             "site": str(dictionary.site),
+            "target": str(dictionary.target),
             "architecture": dictionary.architecture,
             "settings": dictionary.settings,
             "request": request,
@@ -60,8 +59,20 @@ def _saelens_config(dictionary: Dictionary, provenance: dict[str, Any]) -> dict[
     extra: dict[str, Any] = {}
     if dictionary.architecture == "topk":
         extra = {"k": int(dictionary.settings["k"]), "rescale_acts_by_decoder_norm": False}
+    site, target = dictionary.site, dictionary.target
+    about: dict[str, Any] = {
+        "sae_lens_version": "6.0.0",
+        "model_name": provenance.get("model", ""),
+        "hook_name": site.transformer_lens,
+        "hf_hook_name": site.hugging_face,
+        "prepend_bos": True,
+        "context_size": provenance.get("context", 256),
+    }
+    if dictionary.transcodes:
+        extra["d_out"] = dictionary.d_out
+        about |= {"hook_name_out": target.transformer_lens, "hf_hook_name_out": target.hugging_face}
     return {
-        "architecture": dictionary.architecture,
+        "architecture": _saelens_name(dictionary),
         "d_in": dictionary.d_in,
         "d_sae": dictionary.n_latents,
         "dtype": "float32",
@@ -70,15 +81,19 @@ def _saelens_config(dictionary: Dictionary, provenance: dict[str, Any]) -> dict[
         "normalize_activations": "none",
         "reshape_activations": "none",
         **extra,
-        "metadata": {
-            "sae_lens_version": "6.0.0",
-            "model_name": provenance.get("model", ""),
-            "hook_name": f"blocks.{dictionary.site.layer}.hook_resid_post",
-            "hf_hook_name": f"model.layers.{dictionary.site.layer}",
-            "prepend_bos": True,
-            "context_size": provenance.get("context", 256),
-        },
+        "metadata": about,
     }
+
+
+def _saelens_name(dictionary: Dictionary) -> str:
+    if not dictionary.transcodes:
+        return dictionary.architecture
+    return dictionary.architecture + ("_transcoder" if dictionary.weights.W_skip is None else "_skip_transcoder")
+
+
+def dictionary_digest(folder: Path) -> str:
+    """Depends on every byte of a dictionary's weights and statistics."""
+    return digest_of(read_json(folder / "monoscope.json")["digests"])
 
 
 def load_dictionary(folder: str | Path) -> Dictionary:
@@ -101,6 +116,7 @@ def load_dictionary(folder: str | Path) -> Dictionary:
         dictionary = kind(
             _checked(weights, tensors, folder),
             site=Site.parse(about["site"]),
+            target=Site.parse(about.get("target", about["site"])),
             name=about["name"],
             stats=_stats(tensors),
             settings=about["settings"],
@@ -120,6 +136,7 @@ def _checked(weights: Weights, tensors: dict[str, Tensor], folder: Path) -> Weig
         "W_dec": (n_latents, d_out),
         "b_dec": (d_out,),
         "threshold": per_latent,
+        "W_skip": (d_out, d_in),
     }
     for name, tensor in vars(weights).items():
         if tensor is None:
@@ -134,7 +151,8 @@ def _checked(weights: Weights, tensors: dict[str, Tensor], folder: Path) -> Weig
 def _stats(tensors: dict[str, Tensor]) -> Stats:
     tokens, mean_norm, sink_limit = tensors["tokens_norm_sink"].tolist()
     per_latent = {name: tensors[name] for name in ("max", "p999", "density", "mean_vector")}
-    return Stats(**per_latent, tokens=int(tokens), mean_norm=mean_norm, sink_limit=sink_limit)
+    numbers = {"tokens": int(tokens), "mean_norm": mean_norm, "sink_limit": sink_limit}
+    return Stats(**per_latent, **numbers, mean_target=tensors.get("mean_target"))
 
 
 def _check_probe(dictionary: Dictionary, tensors: dict[str, Tensor], folder: Path) -> None:

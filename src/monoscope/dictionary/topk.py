@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from monoscope.core.sparse import SparseCode
-from monoscope.dictionary.base import Dictionary, TrainingRule
+from monoscope.dictionary.base import Dictionary
+from monoscope.dictionary.rule import Tiles, TrainingRule, of_each_tile
 
 
 class TopKDictionary(Dictionary):
@@ -29,8 +30,19 @@ class TopKDictionary(Dictionary):
 class TopKRule(TrainingRule):
     """The same while learning."""
 
+    name: ClassVar[str] = "topk"
+    reads_as: ClassVar[str] = "topk"
     k: int
 
-    def select(self, pre: Float[Tensor, "tokens n_latents"], state: dict[str, Tensor], kernels: Any) -> SparseCode:  # noqa: ARG002
-        """Keep the k largest of each row."""
+    @property
+    def wanted_l0(self) -> float:
+        """k."""
+        return float(self.k)
+
+    def begin_code(self, pre: Float[Tensor, "rows n_latents"], l0: float, kernels: Any) -> SparseCode:  # noqa: ARG002
+        """Row by row, as in training."""
         return kernels.top_rows(pre, self.k)
+
+    def select(self, tiles: Tiles, own: dict[str, Tensor], state: dict[str, Tensor], kernels: Any) -> SparseCode:  # noqa: ARG002
+        """Keep the k largest of each row."""
+        return of_each_tile(tiles, lambda pre: kernels.top_rows(pre, self.k))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from monoscope.core.progress import SILENT, Progress
 from monoscope.dictionary.base import Dictionary
-from monoscope.harvest.shards import ShardStore
+from monoscope.harvest.feed import Rows
 
 FVU_FORMULA = "FVU = Σ‖x − x̂‖² / Σ‖x − μ‖², sums over all held-out tokens, μ their mean; sinks excluded"
 _PIECE = 8192
@@ -26,7 +26,7 @@ class Fidelity:
     fires: Tensor
 
 
-def fidelity(dictionary: Dictionary, shards: ShardStore, progress: Progress = SILENT) -> Fidelity:
+def fidelity(dictionary: Dictionary, shards: Rows, progress: Progress = SILENT) -> Fidelity:
     """Read all held-out rows with the deployed threshold.
 
     FVU = Σ|x - x̂|² / Σ|x - μ|², both sums in float64 over the whole set, μ the set's mean (never a batch's).
@@ -46,18 +46,20 @@ class _Sums:
     """Running sums in float64. Energy is summed about the dictionary's stored mean, which keeps it exact."""
 
     def __init__(self, dictionary: Dictionary) -> None:
-        self._dictionary, self._about = dictionary, dictionary.stats.mean_vector
+        self._dictionary, self._about = dictionary, dictionary.mean_target
         self._fires = torch.zeros(dictionary.n_latents, dtype=torch.long)
-        self._drift = torch.zeros(dictionary.d_in, dtype=torch.float64)
+        self._drift = torch.zeros(dictionary.d_out, dtype=torch.float64)
         self._error = self._energy = self._cosine = self._norm = self._found_norm = 0.0
         self._counts: list[Tensor] = []
 
-    def add(self, x: Tensor) -> None:
+    def add(self, rows: Tensor) -> None:
+        x = rows[:, : self._dictionary.d_in]
+        target = rows[:, self._dictionary.d_in :] if self._dictionary.transcodes else x
         code = self._dictionary.encode(x)
-        found = self._dictionary.decode(code)
-        centred, found_centred = x - self._about, found - self._about
+        found = self._dictionary.complete(x, code)
+        centred, found_centred = target - self._about, found - self._about
         norm, found_norm = centred.norm(dim=1), found_centred.norm(dim=1)
-        self._error += float((x - found).double().square().sum())
+        self._error += float((target - found).double().square().sum())
         self._energy += float(centred.double().square().sum())
         self._drift += centred.double().sum(0)
         dots = (centred * found_centred).sum(1)

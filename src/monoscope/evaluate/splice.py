@@ -25,9 +25,14 @@ class Speaker(Protocol):
     """What is asked of a model here."""
 
     def logits(
-        self, ids: Int[Tensor, "windows length"], *, site: Site | None = None, change: Callable | None = None
+        self,
+        ids: Int[Tensor, "windows length"],
+        *,
+        site: Site | None = None,
+        change: Callable | None = None,
+        reading: Site | None = None,
     ) -> Float[Tensor, "windows length vocab"]:
-        """Next-token logits, with the activations at a site changed on the way."""
+        """Next-token logits, with the activations at a site changed on the way, perhaps by what stands at another."""
         ...
 
 
@@ -94,26 +99,29 @@ def _one_batch(
     lengths: Tensor,
     target: Bool[Tensor, "windows length_minus_1"],
 ) -> tuple[Tensor, int]:
-    def replaced(by: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        def change(x: Tensor) -> Tensor:
+    def replaced(by: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+        def change(y: Tensor, x: Tensor | None = None) -> Tensor:
+            x = y if x is None else x
             keep = keep_mask(x, lengths, dictionary.stats.sink_limit)
-            out = x.clone()
-            out[keep] = by(x[keep].float()).to(x.dtype)
+            out = y.clone()
+            out[keep] = by(x[keep].float(), y[keep].float()).to(y.dtype)
             return out
 
         return change
 
-    ways: tuple[Callable[[Tensor], Tensor], ...] = (
-        lambda x: dictionary.decode(dictionary.encode(x)),
-        torch.zeros_like,
-        lambda x: dictionary.stats.mean_vector.expand_as(x),
+    reading = dictionary.site if dictionary.transcodes else None
+    mean = dictionary.mean_target
+    ways: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
+        lambda x, _: dictionary.reconstruct(x),
+        lambda _, y: torch.zeros_like(y),
+        lambda _, y: mean.expand_as(y),
     )
     following = ids[:, 1:][target]
     clean = model.logits(ids)[:, :-1][target]
     sums = torch.zeros(2 + len(ways), dtype=torch.float64)
     sums[0] = _losses(clean, None, following)[0]
     for number, way in enumerate(ways):
-        changed = model.logits(ids, site=dictionary.site, change=replaced(way))[:, :-1][target]
+        changed = model.logits(ids, site=dictionary.target, change=replaced(way), reading=reading)[:, :-1][target]
         loss, divergence = _losses(changed, clean if number == 0 else None, following)
         sums[1 + number] = loss
         if number == 0:

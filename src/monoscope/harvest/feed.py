@@ -5,17 +5,49 @@ out in batches whose sizes differ by at most one. All of it follows from the see
 numbers and going on from there costs one buffer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from monoscope.core.blocks import ActivationBlock
 from monoscope.core.runtime import random_stream
-from monoscope.harvest.shards import ShardStore
+from monoscope.core.site import Site
 
 BUFFER_ROWS = 2_000_000
+
+
+class Rows(Protocol):
+    """Where rows come from, a shard at a time: shards on disk, pairs of them, or a model that runs as it is read.
+
+    A shard's `rows` may be an upper bound where only reading tells. `d_model` is the width of a row; the first `d_in`
+    columns are what a dictionary reads, and where `target` differs from `site` the others are what it is to tell.
+    """
+
+    site: Site
+    target: Site
+    d_in: int
+    d_model: int
+    sink_limit: float
+
+    def shards(self, split: str) -> list[dict[str, Any]]:
+        """The shards of `train` or `held`."""
+        ...
+
+    def rows(self, split: str) -> int:
+        """How many rows a side of the split has, at most."""
+        ...
+
+    def read(self, shard: dict[str, Any]) -> ActivationBlock:
+        """One shard."""
+        ...
+
+    def blocks(self, split: str) -> Iterator[ActivationBlock]:
+        """The shards of a side, one after another."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -30,10 +62,18 @@ class Cursor:
 class Feed:
     """Training batches without end."""
 
-    def __init__(self, store: ShardStore, *, batch_rows: int, seed: int, buffer_rows: int = BUFFER_ROWS) -> None:
+    beginning = Cursor()
+
+    def __init__(self, store: Rows, *, batch_rows: int, seed: int, buffer_rows: int = BUFFER_ROWS) -> None:
         self._store, self._batch_rows, self._seed, self._buffer_rows = store, batch_rows, seed, buffer_rows
         self._shards = store.shards("train")
         self._loaded: tuple[tuple[int, int], Tensor] | None = None
+        self.d_in, self.rows = store.d_in, store.rows("train")
+
+    @staticmethod
+    def cursor(note: dict[str, int]) -> Cursor:
+        """A place as a checkpoint keeps it."""
+        return Cursor(**note)
 
     def batches(self, cursor: Cursor) -> Iterator[tuple[Float[Tensor, "rows d_model"], Cursor]]:
         """Batches from `cursor` on, each with the cursor of the batch after it."""
@@ -84,10 +124,43 @@ class Feed:
             rows = torch.empty(sum(shard["rows"] for shard in chosen), self._store.d_model, dtype=torch.bfloat16)
             at = 0
             for shard in chosen:
-                rows[at : at + shard["rows"]] = self._store.read(shard).x
-                at += shard["rows"]
-            self._loaded = (key, rows)
+                x = self._store.read(shard).x
+                rows[at : at + len(x)] = x
+                at += len(x)
+            self._loaded = (key, rows[:at])
         return self._loaded[1]
 
     def _stream(self, *names: str | int) -> torch.Generator:
         return random_stream(self._seed, "feed", *names)
+
+
+@dataclass(frozen=True)
+class MixedCursor:
+    """The place in each of several feeds."""
+
+    parts: tuple[Cursor, ...]
+
+
+class MixedFeed:
+    """Batches of which each feed gives a fixed number of rows, so that old text is not forgotten over new."""
+
+    def __init__(self, feeds: Sequence[Feed]) -> None:
+        self._feeds = feeds
+        self.d_in, self.rows = feeds[0].d_in, sum(feed.rows for feed in feeds)
+        self.beginning = MixedCursor(tuple(feed.beginning for feed in feeds))
+
+    @staticmethod
+    def cursor(note: dict[str, Any]) -> MixedCursor:
+        """A place as a checkpoint keeps it."""
+        return MixedCursor(tuple(Cursor(**part) for part in note["parts"]))
+
+    def batches(self, cursor: MixedCursor) -> Iterator[tuple[Float[Tensor, "rows d_model"], MixedCursor]]:
+        """The feeds' batches, joined."""
+        sources = [feed.batches(part) for feed, part in zip(self._feeds, cursor.parts, strict=True)]
+        for found in zip(*sources, strict=True):
+            yield torch.cat([rows for rows, _ in found]), MixedCursor(tuple(part for _, part in found))
+
+    def sample(self, rows: int) -> Float[Tensor, "rows d_model"]:
+        """As many of each as the batches have."""
+        share = rows // len(self._feeds)
+        return torch.cat([feed.sample(share) for feed in self._feeds])

@@ -28,6 +28,11 @@ class Reader(Protocol):
         """Activations at a site."""
         ...
 
+    @property
+    def weight_bytes(self) -> int:
+        """Size of the weights in memory."""
+        ...
+
 
 @dataclass(frozen=True)
 class Gate:

@@ -68,6 +68,16 @@ class ShardStore:
         return Site.parse(self.manifest["request"]["site"])
 
     @property
+    def target(self) -> Site:
+        """What a dictionary is to tell: the same."""
+        return self.site
+
+    @property
+    def d_in(self) -> int:
+        """Width of what a dictionary reads."""
+        return self.d_model
+
+    @property
     def sink_limit(self) -> float:
         """The norm above which a token counted as a sink."""
         return float(self.manifest["gate"]["sink_limit"])

@@ -39,6 +39,28 @@ def find_blocks(module: nn.Module, layers_path: str | None = None) -> list[nn.Mo
     )
 
 
+def find_mlp(block: nn.Module, name: str) -> nn.Module:
+    """The part of a decoder block that is its MLP: the only direct child whose name says so.
+
+    Raises
+        SiteNotFound  none or several do.
+    """
+    marks = ("mlp", "ffn", "feed_forward", "feedforward", "block_sparse_moe")
+    found = [
+        part
+        for child, part in block.named_children()
+        if any(mark in child.lower() for mark in marks)
+        and "norm" not in child.lower()
+        and "norm" not in type(part).__name__.lower()
+    ]
+    if len(found) != 1:
+        children = ", ".join(child for child, _ in block.named_children())
+        raise SiteNotFound(
+            f"{name} has {len(found) or 'no'} MLPs in a block (its parts: {children}); use resid_post.N."
+        )
+    return found[0]
+
+
 def _starts(module: nn.Module) -> list[nn.Module]:
     """Where to look: the decoder if the model knows it, then all of the model."""
     get_decoder = getattr(module, "get_decoder", None)

@@ -17,11 +17,11 @@ from monoscope.core.runtime import DTYPES
 from monoscope.core.site import Site
 from monoscope.model.convert import open_folder
 from monoscope.model.sources import resolve_model
-from monoscope.model.structure import find_blocks
+from monoscope.model.structure import find_blocks, find_mlp
 from monoscope.model.toy import TOY_VERSION, build_toy
 from monoscope.model.vocabulary import token_bytes
 
-Change = Callable[[Float[Tensor, "windows length d_model"]], Float[Tensor, "windows length d_model"]]
+Change = Callable[..., Float[Tensor, "windows length d_model"]]
 
 
 class _Reached(Exception):
@@ -72,6 +72,11 @@ class LanguageModel:
         """Where the weights are."""
         return self.module.device
 
+    @property
+    def weight_bytes(self) -> int:
+        """Size of the weights in memory; shared ones count once."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.module.parameters())
+
     @cached_property
     def vocabulary(self) -> list[bytes]:
         """The raw bytes that each token id stands for; special tokens as their text."""
@@ -100,9 +105,21 @@ class LanguageModel:
         """
         if not 0 <= site.layer < self.n_layers:
             raise SiteNotFound(
-                f"{self.source} has {self.n_layers} blocks, resid_post.0 to resid_post.{self.n_layers - 1}; "
+                f"{self.source} has {self.n_layers} blocks, {site.kind}.0 to {site.kind}.{self.n_layers - 1}; "
                 f"there is no {site}."
             )
+        self._part(site)
+
+    def _part(self, site: Site) -> nn.Module:
+        """The module whose output, or for `mlp_in` whose input, is the site."""
+        block = self.blocks[site.layer]
+        return block if site.kind == "resid_post" else find_mlp(block, self.source)
+
+    def _on_reaching(self, site: Site, seen: Callable[[Tensor], None]) -> Any:
+        """Call `seen` with the activations at a site when they are there; the handle takes the hook away."""
+        if site.kind == "mlp_in":
+            return self._part(site).register_forward_pre_hook(lambda _part, inputs: seen(inputs[0]))
+        return self._part(site).register_forward_hook(lambda _part, _inputs, output: seen(_stream_of(output)))
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of the text alone, no special tokens added."""
@@ -114,16 +131,16 @@ class LanguageModel:
 
     @torch.inference_mode()
     def residual(self, ids: Int[Tensor, "windows length"], site: Site) -> Float[Tensor, "windows length d_model"]:
-        """The residual stream after the site's block; the blocks above and the unembedding are not computed.
+        """The activations at a site; the blocks above and the unembedding are not computed.
 
         Windows of different lengths are padded on the right: a causal model never looks there.
         """
         self.check_site(site)
 
-        def stop(_block: nn.Module, _inputs: Any, output: Any) -> None:
-            raise _Reached(_stream_of(output))
+        def stop(x: Tensor) -> None:
+            raise _Reached(x)
 
-        handle = self.blocks[site.layer].register_forward_hook(stop)
+        handle = self._on_reaching(site, stop)
         try:
             self.module(input_ids=ids.to(self.device), use_cache=False)
         except _Reached as reached:
@@ -139,33 +156,50 @@ class LanguageModel:
         *,
         site: Site | None = None,
         change: Change | None = None,
+        reading: Site | None = None,
         attention_mask: Int[Tensor, "windows length"] | None = None,
     ) -> Float[Tensor, "windows length vocab"]:
-        """Next-token logits, with `change` applied to the residual stream at `site` where both are given.
+        """Next-token logits, with `change` applied to the activations at `site` where both are given (see `changing`).
 
         Cost    windows * length * vocab_size numbers: keep batches small.
         """
         with contextlib.ExitStack() as stack:
             if site is not None and change is not None:
-                stack.enter_context(self.changing(site, change))
+                stack.enter_context(self.changing(site, change, reading=reading))
             mask = None if attention_mask is None else attention_mask.to(self.device)
             return self.module(input_ids=ids.to(self.device), attention_mask=mask, use_cache=False).logits
 
     @contextlib.contextmanager
-    def changing(self, site: Site, change: Change) -> Iterator[None]:
-        """While inside, the output of the site's block is replaced by `change` of it; removed on leaving, always."""
+    def changing(self, site: Site, change: Change, *, reading: Site | None = None) -> Iterator[None]:
+        """While inside, the activations at the site are replaced by `change` of them; removed on leaving, always.
+
+        With `reading`, a site that comes earlier in the model, `change` gets what stands there as a second argument.
+        """
         self.check_site(site)
+        seen: list[Tensor] = []
 
-        def replace(_block: nn.Module, _inputs: Any, output: Any) -> Any:
+        def changed(x: Tensor) -> Tensor:
+            return change(x) if reading is None else change(x, seen[-1])
+
+        def replace(_part: nn.Module, _inputs: Any, output: Any) -> Any:
             if isinstance(output, Tensor):
-                return change(output)
-            return type(output)([change(output[0]), *output[1:]])
+                return changed(output)
+            return type(output)([changed(output[0]), *output[1:]])
 
-        handle = self.blocks[site.layer].register_forward_hook(replace)
-        try:
+        def keep(x: Tensor) -> None:
+            seen[:] = [x]
+
+        with contextlib.ExitStack() as stack:
+            if reading is not None:
+                self.check_site(reading)
+                stack.callback(self._on_reaching(reading, keep).remove)
+            part = self._part(site)
+            if site.kind == "mlp_in":
+                handle = part.register_forward_pre_hook(lambda _part, inputs: (changed(inputs[0]), *inputs[1:]))
+            else:
+                handle = part.register_forward_hook(replace)
+            stack.callback(handle.remove)
             yield
-        finally:
-            handle.remove()
 
     def unembedding(self) -> Float[Tensor, "vocab d_model"]:
         """What each token reads from the normalised residual stream, in float32, the final norm's gain folded in."""

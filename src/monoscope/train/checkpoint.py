@@ -4,6 +4,7 @@ Going on from it gives the same weights, to the bit, as never having stopped.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ class Progressed:
     """How far training is: steps done, the next batch, and the log rows so far."""
 
     step: int = 0
-    cursor: Cursor = Cursor()
+    cursor: Any = Cursor()
     log: tuple[dict[str, float], ...] = ()
 
 
@@ -32,8 +33,10 @@ def save(folder: Path, learner: Learner, progressed: Progressed, request: dict[s
     write_tensors(folder / "state.safetensors", learner.tensors(), {"progress": json.dumps(note)})
 
 
-def load(folder: Path, recipe: Recipe, request: dict[str, Any], what: str) -> tuple[Learner, Progressed] | None:
-    """The checkpoint of this very request, or None where there is none.
+def load(
+    folder: Path, recipe: Recipe, request: dict[str, Any], what: str, cursor: Callable[[dict], Any]
+) -> tuple[Learner, Progressed] | None:
+    """The checkpoint of this very request, or None where there is none; `cursor` reads the feed's place in it.
 
     Raises
         RequestDiffers  the checkpoint was made with other settings.
@@ -46,8 +49,8 @@ def load(folder: Path, recipe: Recipe, request: dict[str, Any], what: str) -> tu
     try:
         with safetensors.safe_open(str(path), "pt") as stream:
             note = json.loads(stream.metadata()["progress"])
-        progressed = Progressed(note["step"], Cursor(**note["cursor"]), tuple(note["log"]))
+        progressed = Progressed(note["step"], cursor(note["cursor"]), tuple(note["log"]))
         check_request(what, note["request"], request)
-        return Learner.restore(read_tensors(path), recipe), progressed
+        return Learner.restore(read_tensors(path), recipe.rule(), recipe), progressed
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise Damaged(f"The checkpoint {path} cannot be read ({error}); delete it and train again.") from error

@@ -1,6 +1,8 @@
 """A learner becomes a dictionary: mean and scale folded in, rows of norm 1, statistics measured."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -8,61 +10,99 @@ from torch import Tensor
 
 from monoscope.core.progress import SILENT, Progress
 from monoscope.core.sparse import SparseCode
-from monoscope.dictionary.base import Dictionary, Stats, TrainingRule, Weights
-from monoscope.dictionary.shelf import CLASSES
-from monoscope.harvest.shards import ShardStore
-from monoscope.train.learner import Learner, Scaling
+from monoscope.dictionary.base import Dictionary, Stats, Weights
+from monoscope.dictionary.catalogue import kinds
+from monoscope.dictionary.rule import TrainingRule
+from monoscope.harvest.feed import Rows
+from monoscope.train.learner import Learner, Spaces
 from monoscope.train.recipes import Recipe
 
 STATS_ROWS = 262_144
+CALIBRATION_ROWS = 65_536
+_PIECE = 8192
 _BINS, _LOWEST, _BINS_PER_DOUBLING = 512, -10.0, 16
-_ARCHITECTURE = {"batchtopk": "jumprelu", "topk": "topk", "relu": "standard"}
 
 
-def fold(learner: Learner, scaling: Scaling, rule: TrainingRule) -> Weights:
-    """Weights that read and write the residual stream as it is.
+def fold(learner: Learner, spaces: Spaces, rule: TrainingRule) -> Weights:
+    """Weights that read and write activations as they are.
 
-    With x' = (x - mean)/scale, n the decoder norms and codes multiplied by scale * n:
-    W_enc = n W', b_enc = n (scale b' - mean W'), W_dec = W_dec'/n, b_dec = scale b_dec' + mean, threshold = scale t'.
+    With x' = (x - mean)/scale, n the decoder norms, ρ the told scale over the read one, and codes multiplied by the
+    told scale times n:
+    W_enc = ρ n W', b_enc = n (scale b' - ρ mean W'), W_dec = W_dec'/n, threshold = scale n t', W_skip = ρ W_skip',
+    b_dec = scale b_dec' + mean - W_skip mean.
     """
-    norms = learner.decoder.norm(dim=1)
-    kept = scaling.mean.double()
-    bias = scaling.scale * learner.b_enc.double() - learner.encoder.double() @ kept
-    threshold = rule.threshold(learner.rule_state)
+    raw: dict[str, Any] = {"encoder": learner.encoder, "b_enc": learner.b_enc}
+    raw["threshold"] = rule.threshold(learner.own, learner.rule_state)
+    raw = rule.folded(raw, learner.own)
+    reads, tells, norms = spaces.reads, spaces.tells, learner.decoder.norm(dim=1)
+    ratio = tells.scale / reads.scale
+    bias = tells.scale * raw["b_enc"].double() - ratio * (raw["encoder"].double() @ reads.mean.double())
+    threshold, skip = raw["threshold"], learner.own.get("W_skip")
+    skip = None if skip is None else (ratio * skip.T).contiguous()
     return Weights(
-        W_enc=(learner.encoder * norms[:, None]).T.contiguous(),
+        W_enc=(raw["encoder"] * (ratio * norms)[:, None]).T.contiguous(),
         b_enc=(bias * norms).float(),
         W_dec=learner.decoder / norms[:, None],
-        b_dec=scaling.scale * learner.b_dec + scaling.mean,
-        threshold=None if threshold is None else torch.full_like(norms, float(threshold) * scaling.scale) * norms,
+        b_dec=tells.scale * learner.b_dec + tells.mean - (0.0 if skip is None else skip @ reads.mean),
+        threshold=None if threshold is None else threshold * tells.scale * norms,
+        W_skip=skip,
     )
 
 
 def finish(
     learner: Learner,
-    scaling: Scaling,
+    spaces: Spaces,
     recipe: Recipe,
-    shards: ShardStore,
+    shards: Rows,
     *,
     name: str,
     progress: Progress = SILENT,
 ) -> tuple[Dictionary, Float[Tensor, "rows d_model"]]:
     """The dictionary, and a few rows for its self-check."""
-    weights = fold(learner, scaling, recipe.rule())
+    rule = recipe.rule()
+    weights = fold(learner, spaces, rule)
     empty = torch.zeros(recipe.latents)
-    blank = Stats(empty, empty, empty, scaling.mean, 0, 0.0, shards.sink_limit)
-    kind = CLASSES[_ARCHITECTURE[recipe.arch]]
-    settings = {"k": recipe.k, "trained_as": recipe.arch, "scale": scaling.scale}
+    told = None if spaces.tells is spaces.reads else spaces.tells.mean
+    blank = Stats(empty, empty, empty, spaces.reads.mean, 0, 0.0, shards.sink_limit, told)
+    settings = {"k": recipe.k, "trained_as": recipe.arch, "scale": spaces.tells.scale}
+    if rule.wanted_l0 is not None:
+        settings["wanted_l0"] = rule.wanted_l0
 
-    def made(stats: Stats) -> Dictionary:
-        return kind(weights, site=shards.site, name=name, stats=stats, settings=settings)
+    def made(weights: Weights, stats: Stats) -> Dictionary:
+        kind = kinds()[rule.reads_as]
+        return kind(weights, site=shards.site, target=shards.target, name=name, stats=stats, settings=settings)
 
-    stats, probe = measure(made(blank), shards, progress)
-    return made(stats), probe
+    if weights.threshold is not None and rule.wanted_l0 is not None:
+        weights = calibrate(lambda tried: made(tried, blank), weights, rule.wanted_l0, shards)
+    stats, probe = measure(made(weights, blank), shards, progress)
+    return made(weights, stats), probe
+
+
+def calibrate(made: Callable[[Weights], Dictionary], weights: Weights, l0: float, shards: Rows) -> Weights:
+    """All thresholds times the one factor at which the mean L0 over training rows is the one asked for.
+
+    In training a threshold is met by the batch it was made from, and weights go on moving under a running mean; what is
+    left of that is a few percent. The factor stays within a quarter: more would hide that something went wrong.
+    """
+    low, high = 0.75, 1.25
+    tried = made(replace(weights, threshold=weights.threshold * low))
+    found, rows = [], 0
+    for block in shards.blocks("train"):
+        for piece in block.x[: CALIBRATION_ROWS - rows, : tried.d_in].split(_PIECE):
+            code = tried.encode(piece.float())
+            found.append(code.values / weights.threshold[code.indices.long()].clamp(min=1e-30))
+            rows += len(piece)
+        if rows >= CALIBRATION_ROWS:
+            break
+    ratios, wanted = torch.cat(found), round(l0 * rows)
+    if len(ratios) <= wanted:
+        return replace(weights, threshold=weights.threshold * low)
+    factor = float(ratios.kthvalue(len(ratios) - wanted).values)
+    return replace(weights, threshold=weights.threshold * min(high, max(low, factor)))
 
 
 def measure(
-    dictionary: Dictionary, shards: ShardStore, progress: Progress = SILENT
+    dictionary: Dictionary, shards: Rows, progress: Progress = SILENT
 ) -> tuple[Stats, Float[Tensor, "rows d_model"]]:
     """Statistics over up to `STATS_ROWS` training rows, and the first rows of them."""
     tally = _Tally.empty(dictionary.n_latents, dictionary.d_in)
@@ -70,15 +110,15 @@ def measure(
     wanted = min(STATS_ROWS, shards.rows("train"))
     progress.start("statistics", wanted, "tokens")
     for block in shards.blocks("train"):
-        x = block.x[: wanted - tally.rows].float()
-        for piece in x.split(8192):
+        x = block.x[: wanted - tally.rows, : dictionary.d_in].float()
+        for piece in x.split(_PIECE):
             tally.add(piece, dictionary.encode(piece))
             progress.advance(len(piece))
         probe = x[:64].clone() if not len(probe) else probe
         if tally.rows >= wanted:
             break
     progress.finish()
-    return tally.stats(shards.sink_limit), probe
+    return replace(tally.stats(shards.sink_limit), mean_target=dictionary.stats.mean_target), probe
 
 
 @dataclass

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from monoscope.core.errors import BadNumbers, BadRequest
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 # Residuals above this relative size count linearly, not squared.
 _ROBUST = 0.01

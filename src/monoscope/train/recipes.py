@@ -1,22 +1,25 @@
 """Whole named configurations: what to type to get which training."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 from monoscope.core.errors import BadRequest
-from monoscope.dictionary.base import TrainingRule
-from monoscope.dictionary.batchtopk import BatchTopKRule
-from monoscope.dictionary.relu import ReluRule
-from monoscope.dictionary.topk import TopKRule
+from monoscope.dictionary.catalogue import rules
+from monoscope.dictionary.rule import TrainingRule
+
+RULES = rules()
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What one training run does.
 
-    `tokens` counts training rows with repetition; `learning_rate` falls to zero over the last `decay_share` of the
-    steps after `warmup_steps` of rising; a latent that has not fired for `dead_tokens` rows is helped by the auxiliary
-    loss; `penalty` is the coefficient of architectures that have one.
+    `k` active latents a token for architectures that count them; the others are steered towards `target_l0` (k where
+    it is not given), or have a fixed `penalty`. `tokens` counts training rows with repetition; `learning_rate` falls to
+    zero over the last `decay_share` of the steps after `warmup_steps` of rising. A latent that has not fired for
+    `dead_tokens` rows is helped by the auxiliary loss and, every `resample_tokens` rows until the decay begins, put
+    elsewhere (0: never). `tile_rows` rows of pre-activations are kept at a time, all of a batch where None. `options`
+    are settings of one architecture only, by name.
     """
 
     arch: str = "batchtopk"
@@ -28,8 +31,12 @@ class Recipe:
     warmup_steps: int = 50
     decay_share: float = 0.4
     dead_tokens: int = 200_000
-    penalty: float = 5.0
+    penalty: float | None = None
     seed: int = 0
+    target_l0: float | None = None
+    resample_tokens: int = 0
+    tile_rows: int | None = None
+    options: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         """Check every field once.
@@ -42,21 +49,49 @@ class Recipe:
         for name in ("latents", "k", "tokens", "batch_rows", "dead_tokens"):
             if getattr(self, name) < 1:
                 raise BadRequest(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        if self.k > self.latents:
-            raise BadRequest(f"k is {self.k}, more than the {self.latents} latents; choose a smaller k.")
+        if self.wanted_l0 > self.latents:
+            raise BadRequest(
+                f"k or target L0 is {self.wanted_l0:g}, more than the {self.latents} latents; choose less."
+            )
+        if self.target_l0 is not None and self.target_l0 < 1:
+            raise BadRequest(f"target_l0 is {self.target_l0:g}; it must be at least 1.")
         if not 0 < self.learning_rate < 1:
             raise BadRequest(f"learning_rate is {self.learning_rate}; it must lie between 0 and 1.")
+        if self.penalty is not None and ("penalty" not in self._knobs() or self.target_l0 is not None):
+            raise BadRequest(f"{self.arch} takes no penalty beside its k or target L0; leave it out.")
+        unknown = {name for name, _ in self.options} - self._knobs()
+        if unknown:
+            own = sorted(self._knobs() - {"k", "penalty", "target_l0"})
+            raise BadRequest(f"{self.arch} has no setting {min(unknown)!r}; it has {', '.join(own) or 'none'}.")
+
+    def _knobs(self) -> set[str]:
+        return {field.name for field in fields(RULES[self.arch])}
+
+    @property
+    def wanted_l0(self) -> float:
+        """Active latents a token that are asked for, one way or the other."""
+        return float(self.k) if self.target_l0 is None else self.target_l0
 
     def rule(self) -> TrainingRule:
         """The architecture's behaviour while it learns."""
-        return RULES[self.arch](self)
+        known = {"k": round(self.wanted_l0), "penalty": self.penalty, "target_l0": self.wanted_l0, **dict(self.options)}
+        return RULES[self.arch](**{name: known[name] for name in self._knobs() & known.keys()})
 
 
-RULES: dict[str, Callable[[Recipe], TrainingRule]] = {
-    "batchtopk": lambda recipe: BatchTopKRule(recipe.k),
-    "topk": lambda recipe: TopKRule(recipe.k),
-    "relu": lambda recipe: ReluRule(recipe.penalty),
-}
+def parse_options(words: Sequence[str]) -> tuple[tuple[str, float], ...]:
+    """Read settings of one architecture, each as `name=number`.
+
+    Raises
+        BadRequest  one cannot be read.
+    """
+    found = []
+    for word in words:
+        name, _, number = word.partition("=")
+        try:
+            found.append((name, float(number)))
+        except ValueError as error:
+            raise BadRequest(f"Option {word!r} is not understood; write it as bandwidth=0.5.") from error
+    return tuple(sorted(found))
 
 
 def paper(latents: int, tokens: int, *, learning_rate: float = 5e-5, seed: int = 0) -> Recipe:

@@ -1,7 +1,7 @@
 """One name for the fastest kernels this machine has.
 
-Every set offers `above`, `top_rows`, `top_batch`, `decode`, `residual_and_pull` and `weight_gradients`; what each
-means stands in `reference`, and one test holds all sets to it.
+Every set offers `above`, `top_rows`, `top_batch`, `decode`, `residual_and_pull` and `weight_gradients`, whose meaning
+stands in `reference`, and the small tools `keep_entries`, `keep_largest` and `products`; one test holds all sets to it.
 """
 
 import importlib.util

@@ -61,8 +61,11 @@ def top_batch(pre: Float[Tensor, "rows n_latents"], total: int, floor: float = 0
     return keep_entries(code, portable.keep_largest(code.values, total))
 
 
+keep_largest = portable.keep_largest
+
+
 def keep_entries(code: SparseCode, keep: Bool[Tensor, "entries"]) -> SparseCode:
-    """The entries that a mask picks, rows kept."""
+    """See portable.keep_entries."""
     starts = torch.empty_like(code.starts)
     _recount(keep.numpy(), code.starts.numpy(), starts.numpy())
     return SparseCode(code.indices[keep], code.values[keep], starts, code.n_latents)
@@ -93,7 +96,7 @@ def residual_and_pull(
 def products(
     code: SparseCode, x: Float[Tensor, "rows d_in"], weights: Float[Tensor, "n_latents d_in"]
 ) -> Float[Tensor, "entries"]:
-    """The product of each entry's row of `x` with its latent's row of `weights`, in float32."""
+    """See portable.products."""
     out = torch.empty_like(code.values)
     starts, indices, _ = _arrays(code)
     _products(starts, indices, x.numpy(), weights.numpy(), out.numpy())

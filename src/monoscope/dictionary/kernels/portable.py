@@ -1,7 +1,7 @@
 """The kernels with stock torch operators: always there, and the only path on an accelerator."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
@@ -58,6 +58,23 @@ def keep_largest(values: Float[Tensor, "entries"], total: int) -> Tensor:
     return keep
 
 
+def keep_entries(code: SparseCode, keep: Bool[Tensor, "entries"]) -> SparseCode:
+    """The entries that a mask picks, rows kept."""
+    counts = torch.bincount(code.rows[keep], minlength=code.n_rows)
+    return SparseCode(code.indices[keep], code.values[keep], starts_from_counts(counts), code.n_latents)
+
+
+def products(
+    code: SparseCode, x: Float[Tensor, "rows d_in"], weights: Float[Tensor, "n_latents d_in"]
+) -> Float[Tensor, "entries"]:
+    """The product of each entry's row of `x` with its latent's row of `weights`, in float32."""
+    out, rows, piece = torch.empty_like(code.values), code.rows, 8192
+    for start in range(0, len(out), piece):
+        entries = slice(start, start + piece)
+        out[entries] = (x[rows[entries]] * weights[code.indices[entries].long()]).sum(1)
+    return out
+
+
 def decode(
     code: SparseCode, W_dec: Float[Tensor, "n_latents d_out"], b_dec: Float[Tensor, "d_out"]
 ) -> Float[Tensor, "rows d_out"]:
@@ -75,12 +92,7 @@ def residual_and_pull(
 ) -> tuple[Float[Tensor, "rows d_out"], Float[Tensor, "entries"]]:
     """See reference.residual_and_pull. Gathers decoder rows for a few thousand entries at a time."""
     residual = decode(code, W_dec, b_dec) - target
-    pull = torch.empty_like(code.values)
-    rows, piece = code.rows, 8192
-    for start in range(0, len(pull), piece):
-        entries = slice(start, start + piece)
-        pull[entries] = (residual[rows[entries]] * W_dec[code.indices[entries].long()]).sum(1)
-    return residual, pull
+    return residual, products(code, residual, W_dec)
 
 
 def weight_gradients(
