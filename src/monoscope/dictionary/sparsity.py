@@ -20,8 +20,8 @@ class Steering:
     """Gains of the controller, and where the coefficient begins."""
 
     begin: float
-    sum_gain: float = 0.02
-    error_gain: float = 0.4
+    sum_gain: float = 0.06
+    error_gain: float = 0.6
 
     def start(self) -> dict[str, Tensor]:
         """The remembered sum is the logarithm of the coefficient at no error."""
