@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from turns import Turns, peak_bytes
 
-_WINDOW = 256
+WINDOW = 256
 
 
 class Table(nn.Module):
@@ -57,7 +57,7 @@ class Windows(Dataset):
         return self._count
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
-        return {"input_ids": (torch.arange(_WINDOW) + number * _WINDOW) % self._n_rows}
+        return {"input_ids": (torch.arange(WINDOW) + number * WINDOW) % self._n_rows}
 
 
 def main() -> None:
@@ -69,14 +69,14 @@ def main() -> None:
         trainer = Trainer(
             TrainConfig(
                 SparseCoderConfig(num_latents=settings.latents, k=settings.k),
-                batch_size=settings.batch // _WINDOW,
+                batch_size=settings.batch // WINDOW,
                 hookpoints=["block"],
                 init_seeds=[settings.seed],
                 log_to_wandb=False,
                 save_every=1_000_000,
                 save_dir=scratch,
             ),
-            Windows(settings.tokens // _WINDOW, len(train)),
+            Windows(settings.tokens // WINDOW, len(train)),
             model,
         )
         trainer.save = lambda: None  # nobody else's turns write files
@@ -88,10 +88,10 @@ def main() -> None:
     for optimiser in trainer.optimizers:
         if hasattr(optimiser, "eval"):
             optimiser.eval()
-    turns.say(**rows.quality(held, lambda x: _read(coder, x)), peak_bytes=peak_bytes())
+    turns.say(**rows.quality(held, lambda x: read(coder, x)), peak_bytes=peak_bytes())
 
 
-def _read(coder: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+def read(coder: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     values, indices, _ = coder.encode(x)
     dense = torch.zeros(len(x), coder.num_latents).scatter_(1, indices, values)
     return coder.decode(values, indices), dense
