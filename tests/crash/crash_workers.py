@@ -4,18 +4,20 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import monoscope.cli
 import monoscope.stages
 from monoscope.core.run import Run
-from monoscope.harvest.feed import Feed
+from monoscope.harvest.feed import Feed, Rows
+from monoscope.harvest.pairs import PairedRows
 from monoscope.harvest.shards import ShardStore
 from monoscope.train.loop import train
-from monoscope.train.recipes import Recipe
+from monoscope.train.recipes import RULES, Recipe
 
-SITE = "resid_post.2"
+SITE, TOLD = "resid_post.2", "mlp_out.2"
 TEXT = monoscope.stages.TextRequest("toy", 12_000, context=8)
 RECIPE = Recipe(
     arch="batchtopk", latents=48, k=3, tokens=60 * 256, batch_rows=256, learning_rate=0.01, dead_tokens=1000
@@ -43,21 +45,29 @@ def die_at(call: int, *, after: bool) -> None:
         setattr(os, name, deadly(getattr(os, name)))
 
 
-def harvest(folder: Path, started: Connection, kill: tuple[int, bool] | None) -> None:
+def harvest(folder: Path, started: Connection, kill: tuple[int, bool] | None, site: str = SITE) -> None:
     if kill is not None:
         die_at(kill[0], after=kill[1])
     started.send("started")
-    monoscope.stages.harvest(Run(folder), "toy", SITE, TEXT, name="toy")
+    monoscope.stages.harvest(Run(folder), "toy", site, TEXT, name="toy")
 
 
-def learn(shards: Path, folder: Path, started: Connection, kill: tuple[int, bool] | None) -> None:
-    store = ShardStore.load(shards)
+def harvest_told(folder: Path, started: Connection, kill: tuple[int, bool] | None) -> None:
+    harvest(folder, started, kill, TOLD)
+
+
+def rows_for(arch: str, run: Run) -> Rows:
+    reads = ShardStore.load(run.activations(f"{SITE}@toy"))
+    return PairedRows(reads, ShardStore.load(run.activations(f"{TOLD}@toy"))) if RULES[arch].two_sites else reads
+
+
+def learn(run: Path, arch: str, folder: Path, started: Connection, kill: tuple[int, bool] | None) -> None:
+    recipe = replace(RECIPE, arch=arch, resample_tokens=10 * RECIPE.batch_rows)
+    feed = Feed(rows_for(arch, Run(run)), batch_rows=recipe.batch_rows, seed=0)
     if kill is not None:
         die_at(kill[0], after=kill[1])
     started.send("started")
-    train(
-        Feed(store, batch_rows=RECIPE.batch_rows, seed=0), RECIPE, folder, request={"of": "toy"}, checkpoint_seconds=0.0
-    )
+    train(feed, recipe, folder, request={"of": "toy"}, checkpoint_seconds=0.0)
 
 
 def command(words: list[str]) -> None:

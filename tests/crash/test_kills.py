@@ -20,7 +20,7 @@ from monoscope.core.artifact import read_tensors
 from monoscope.core.run import Run
 from monoscope.harvest.shards import ShardStore
 from monoscope.harvest.token_store import TokenStore
-from monoscope.train.recipes import Recipe
+from monoscope.train.recipes import RULES, Recipe
 from monoscope.training import train_dictionary
 
 PATIENCE = 60
@@ -138,36 +138,65 @@ def _state(folder: Path) -> tuple[dict[str, torch.Tensor], dict]:
     return read_tensors(path), note
 
 
-def test_a_training_killed_ten_times_learns_the_same(
-    children: ForkServerContext, harvested: Oracle, tmp_path: Path
+@pytest.fixture(scope="module")
+def both_sites(children: ForkServerContext, harvested: Oracle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The harvest with a second site beside it, for transcoders."""
+    folder = Path(shutil.copytree(harvested.folder, tmp_path_factory.mktemp("sites") / "run"))
+    assert not _run(children, crash_workers.harvest_told, (folder,), delay=None, kill=None)[0]
+    return folder
+
+
+def _kill_a_training(  # noqa: PLR0913
+    children: ForkServerContext, run: Path, arch: str, folder: Path, *, at_calls: int, at_times: int, seed: int
 ) -> None:
-    shards = Run(harvested.folder).activations(f"{crash_workers.SITE}@toy")
-    killed, seconds = _run(children, crash_workers.learn, (shards, tmp_path / "oracle"), delay=None, kill=None)
+    """Kills at flushes and renames and at any moment; weights, moments, counters and log end as if undisturbed."""
+    killed, seconds = _run(children, crash_workers.learn, (run, arch, folder / "oracle"), delay=None, kill=None)
     assert not killed
-    wanted, wanted_note = _state(tmp_path / "oracle")
+    wanted, wanted_note = _state(folder / "oracle")
     assert wanted_note["step"] == 60 and [row["step"] for row in wanted_note["log"]] == [25, 50, 60]
-    folder = tmp_path / "killed"
 
     def check() -> None:
-        found, note = _state(folder)
+        found, note = _state(folder / "killed")
         assert note == wanted_note
         assert found.keys() == wanted.keys()
         assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
-        assert os.listdir(folder) == ["state.safetensors"]
+        assert os.listdir(folder / "killed") == ["state.safetensors"]
 
-    dice = random.Random(11)
+    dice = random.Random(seed)
     # Three calls make one checkpoint: flush of the file, rename, flush of the folder.
-    plan: list = [(None, (7, False)), (None, (8, False)), (None, (8, True))]
-    plan += [(dice.uniform(0, 0.9 * seconds), None) for _ in range(7)]
+    plan: list = [(None, (dice.choice((7, 8, 9, 40, 41)), dice.random() < 0.5)) for _ in range(at_calls)]
+    plan += [(dice.uniform(0, 0.9 * seconds), None) for _ in range(at_times)]
     dice.shuffle(plan)
     _kill_until_done(
         children,
         crash_workers.learn,
-        (shards, folder),
+        (run, arch, folder / "killed"),
         plan=plan,
         check=check,
-        restart=lambda: shutil.rmtree(folder),
+        restart=lambda: shutil.rmtree(folder / "killed"),
     )
+
+
+def test_a_training_killed_ten_times_learns_the_same(
+    children: ForkServerContext, both_sites: Path, tmp_path: Path
+) -> None:
+    _kill_a_training(children, both_sites, "batchtopk", tmp_path, at_calls=3, at_times=7, seed=11)
+
+
+@pytest.mark.parametrize("arch", sorted(RULES))
+def test_every_architecture_survives_kills(
+    arch: str, children: ForkServerContext, both_sites: Path, tmp_path: Path
+) -> None:
+    _kill_a_training(children, both_sites, arch, tmp_path, at_calls=1, at_times=1, seed=5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", sorted(RULES))
+def test_a_hundred_kills_over_all_architectures(
+    arch: str, children: ForkServerContext, both_sites: Path, tmp_path: Path
+) -> None:
+    each = -(-100 // len(RULES))
+    _kill_a_training(children, both_sites, arch, tmp_path, at_calls=each // 3, at_times=each - each // 3, seed=17)
 
 
 def test_asked_to_stop_the_command_leaves_a_checkpoint_and_goes_on(
