@@ -62,10 +62,11 @@ class SweepRequest:
     """What to measure.
 
     Budgets are FLOPs of training, each twice the one before, from `smallest` on. Each has `widths` widths, a factor of
-    `width_step` apart. Learning rates: three in factors of 2 about `rate`, and one more where the best is at an edge,
-    for every width of the first `rate_budgets` budgets and for the middle width of the others but the dearest; all
-    other trainings take theirs from the learning rate law so far. `reuse` trains the middle width of the middle budget
-    again on so few rows that each is read that many times. The loss is FVU on the first `held_rows` held-out rows.
+    `width_step` apart. Learning rates: three in factors of 2 about `rate`, and more where the best is at an edge, for
+    every width of the first `rate_budgets` budgets and for the middle width of the others but the dearest; all other
+    trainings take theirs from the learning rate law so far. `reuse` trains the narrowest width of the middle budget,
+    which sees many tokens, again on so few rows that each is read that many times. The loss is FVU on the first
+    `held_rows` held-out rows.
     """
 
     arch: str = "batchtopk"
@@ -75,10 +76,10 @@ class SweepRequest:
     widths: int = 4
     width_step: float = 1.7
     batch_rows: int = 512
-    rate: float = 4e-3
-    rate_budgets: int = 1
+    rate: float = 8e-3
+    rate_budgets: int = 2
     reuse: tuple[int, ...] = (4, 12)
-    held_rows: int = 16_384
+    held_rows: int = 32_768
     tokens_per_latent: float = _TOKENS_PER_LATENT
     seed: int = 0
 
@@ -125,11 +126,11 @@ def cells_of(wanted: SweepRequest, d_model: int, rows: int) -> list[Cell]:
     for number in range(wanted.budgets):
         budget = wanted.smallest * 2**number
         for place, latents in enumerate(_widths(wanted, budget, d_model)):
-            middle = place == wanted.widths // 2
+            middle = place == (wanted.widths - 1) // 2
             swept = number < wanted.rate_budgets or (middle and number + 1 < wanted.budgets)
             tokens = _tokens(wanted, budget, d_model, latents)
             cells.append(Cell(budget, latents, tokens, rows, swept))
-    cell = cells[(wanted.budgets // 2) * wanted.widths + wanted.widths // 2]
+    cell = cells[(wanted.budgets // 2) * wanted.widths]
     for times in wanted.reuse:
         few = max(wanted.batch_rows, cell.tokens // times)
         if few < rows:
@@ -306,7 +307,7 @@ class _Bench:
         if not cells:
             return self._wanted.rate
         near = min(cells, key=lambda points: (abs(math.log(points[0].latents / cell.latents)), -points[0].budget))
-        return self._wanted.rate * 2.0 ** round(math.log2(best_rate(near) / self._wanted.rate))
+        return self._wanted.rate * 2.0 ** round(math.log2(best_rate(near).rate / self._wanted.rate))
 
     def _point(self, cell: Cell, rate: float) -> Point:
         rate = float(f"{rate:.3g}")

@@ -147,7 +147,8 @@ def test_the_rate_law_finds_the_best_rates_and_stays_near_them() -> None:
     with pytest.raises(BadRequest, match="several learning rates"):
         rate_law(best_of_rates(points))
     cell = [Point(1, 8, 1, 1, rate, loss) for rate, loss in ((1e-3, 1.1), (2e-3, 1.0), (4e-3, 1.1))]
-    assert best_rate(cell) == pytest.approx(2e-3)
+    assert best_rate(cell).rate == pytest.approx(2e-3)
+    assert best_rate(cell[:2]) == cell[1]
 
 
 def test_speed_takes_the_undisturbed_times() -> None:

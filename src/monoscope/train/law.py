@@ -186,13 +186,34 @@ def _huber(residuals: Array, scale: float) -> float:
 
 
 def best_of_rates(points: Sequence[Point]) -> list[Point]:
-    """Of the points that differ in the learning rate alone, the one with the smallest loss."""
-    best: dict[tuple[float, int, int], Point] = {}
+    """Points that differ in the learning rate alone become one, at the bottom of their parabola in log rate."""
+    return [best_rate(cell) for cell in cells_of_rates(points)]
+
+
+def cells_of_rates(points: Sequence[Point]) -> list[list[Point]]:
+    """The points that differ in the learning rate alone, by budget, width and rows."""
+    cells: dict[tuple[float, int, int], list[Point]] = {}
     for point in points:
-        key = (point.budget, point.latents, point.rows)
-        if key not in best or point.loss < best[key].loss:
-            best[key] = point
-    return sorted(best.values(), key=lambda point: (point.budget, point.latents, point.rows))
+        cells.setdefault((point.budget, point.latents, point.rows), []).append(point)
+    return [cells[key] for key in sorted(cells)]
+
+
+def best_rate(cell: Sequence[Point]) -> Point:
+    """Rate and loss at the bottom of a parabola in log rate through the best point and its two neighbours.
+
+    The best point itself where there are no three, or where they have no bottom between them.
+    """
+    best = min(cell, key=lambda point: point.loss)
+    if len(cell) < 3:
+        return best
+    x, y = np.log([point.rate for point in cell]), np.log([point.loss for point in cell])
+    near = np.argsort(np.abs(x - math.log(best.rate)), kind="stable")[:3]
+    about = float(x[near].mean())
+    bend, slope, base = np.polyfit(x[near] - about, y[near], 2)
+    bottom = about - slope / (2 * bend) if bend > 0 else math.nan
+    if not x[near].min() <= bottom <= x[near].max():
+        return best
+    return replace(best, rate=math.exp(bottom), loss=math.exp(base - slope**2 / (4 * bend)))
 
 
 def parabola(points: Sequence[Point], cost: Callable[[float], float]) -> Optimum:
@@ -319,18 +340,6 @@ def _positive_shares(columns: Array) -> Array | None:
     return None
 
 
-def best_rate(cell: Sequence[Point]) -> float:
-    """The rate at the bottom of a parabola in log rate, at most half a factor of 2 beyond the rates that were tried."""
-    x, y = np.log([point.rate for point in cell]), np.log([point.loss for point in cell])
-    best = float(x[y.argmin()])
-    if len(x) >= 3:
-        near = np.argsort(np.abs(x - best))[:3]
-        bend, slope, _ = np.polyfit(x[near] - best, y[near], 2)
-        if bend > 0:
-            best = float(np.clip(best - slope / (2 * bend), x.min() - 0.35, x.max() + 0.35))
-    return math.exp(best)
-
-
 def rate_law(points: Sequence[Point]) -> RateLaw:
     """The learning rate law through all cells (budget and width) in which several rates were tried.
 
@@ -340,13 +349,10 @@ def rate_law(points: Sequence[Point]) -> RateLaw:
     Raises
         BadRequest  no cell has several rates.
     """
-    cells: dict[tuple[float, int, int], list[Point]] = {}
-    for point in points:
-        cells.setdefault((point.budget, point.latents, point.rows), []).append(point)
-    swept = [cell for cell in cells.values() if len(cell) > 1]
+    swept = [cell for cell in cells_of_rates(points) if len(cell) > 1]
     if not swept:
         raise BadRequest("No width was trained at several learning rates, so there is no learning rate law.")
-    rates = np.array([best_rate(cell) for cell in swept])
+    rates = np.array([best_rate(cell).rate for cell in swept])
     x = np.log([[cell[0].latents, cell[0].tokens] for cell in swept])
     about = x.mean(0)
     columns = np.concatenate([np.ones((len(x), 1)), x - about], axis=1)
