@@ -135,8 +135,8 @@ def test_a_harvest_that_makes_no_sense(changed: dict[str, str], says: str, tell:
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--arch", "gated"], "gated"),
-        (["--k", "100", "--latents", "50"], "k is 100"),
+        (["--arch", "grated"], "grated"),
+        (["--k", "100", "--latents", "50"], "100, more than the 50 latents"),
         (["--lr", "7"], "learning_rate"),
         (["--tokens", "0"], "tokens"),
         (["--name", "../up"], "name"),

@@ -89,6 +89,8 @@ def train_dictionaries(  # noqa: PLR0913  what a training needs
         KeyboardInterrupt  `should_stop` said so; checkpoints were written.
     """
     names = _names(recipes, name)
+    if live is None:
+        run.choose_activations(source.activations)  # a refusal leaves nothing behind, no lock either
     with holding(run.path):
         rows = _open_source(run, recipes, source, live, progress)
         plan = None if source.memory is None else _plan(recipes, rows, source.memory, live)

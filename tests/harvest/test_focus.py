@@ -75,15 +75,15 @@ def test_batching_with_padding_and_cache_changes_no_reply(toy: LanguageModel) ->
     prompts = [render_chat(toy, [{"role": "user", "content": text}], reply_follows=True).ids for text in asked]
     found = write_replies(toy, prompts, asked, most_tokens=12, seed=5, progress=SILENT)
     for prompt, name, reply in zip(prompts, asked, found, strict=True):
-        alone = list(prompt)
         draws = torch.rand(12, generator=_stream(5, name))
         for step in range(12):
-            logits = toy.logits(torch.tensor([alone]))[:, -1]
+            logits = toy.logits(torch.tensor([[*prompt, *reply[:step]]]))[:, -1]
             token = int(_drawn(logits, draws[step : step + 1]))
-            if token in toy.stop_ids:
+            if step == len(reply):
+                assert token in toy.stop_ids
                 break
-            alone.append(token)
-        assert reply == alone[len(prompt) :]
+            # The toy likes many words exactly alike; rounding, which differs with the batch, decides their order.
+            assert token == reply[step] or abs(logits[0, token] - logits[0, reply[step]]) < 1e-4
 
 
 def _stream(seed: int, name: str) -> torch.Generator:
