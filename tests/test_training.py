@@ -1,7 +1,6 @@
 """From activations to dictionaries: together or alone, from shards or live, onwards, across sites, within a budget."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch

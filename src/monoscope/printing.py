@@ -175,8 +175,8 @@ def training_text(result: dict[str, Any]) -> str:
     lines = []
     for told in result.get("dictionaries", [result]):
         lines.append(
-            f"{told['name']}: FVU {told['fvu']:.4f} at L0 {told['l0']:.1f}, {100 * told['dead_fraction']:.2f} % dead on "
-            "held-out text" + (" (was there already)" if told["skipped"] else "")
+            f"{told['name']}: FVU {told['fvu']:.4f} at L0 {told['l0']:.1f}, {100 * told['dead_fraction']:.2f} % dead "
+            "on held-out text" + (" (was there already)" if told["skipped"] else "")
         )
         for text, found in told.get("continued", {}).items():
             before, after = found["before"], found["after"]

@@ -81,7 +81,7 @@ def train_dictionaries(  # noqa: PLR0913  what a training needs
     measure: bool = True,
     progress: Progress = SILENT,
     should_stop: Callable[[], bool] = lambda: False,
-    tell: Callable[[str], None] = lambda sentence: None,
+    tell: Callable[[str], None] = lambda _sentence: None,
 ) -> list[dict[str, Any]]:
     """Activations to dictionaries, or on from where it was stopped. `tell` hears what is planned and what looks wrong.
 

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from monoscope.core.blocks import ActivationBlock
 from monoscope.core.site import Site
+from monoscope.dictionary.rule import TrainingRule
 from monoscope.harvest.shards import ShardStore
 from monoscope.train.finish import finish, fold, measure
-from monoscope.dictionary.rule import TrainingRule
 from monoscope.train.learner import Learner, Scaling, Spaces
 from monoscope.train.recipes import RULES, Recipe
 

@@ -1,6 +1,7 @@
-"""Every architecture there is, found by looking through this folder, so that a new one is a new file and nothing else."""
+"""Every architecture there is, found by looking through this folder: a new one is a new file and nothing else."""
 
 import importlib
+import inspect
 import pkgutil
 from functools import cache
 from pathlib import Path
@@ -33,5 +34,6 @@ def _children(parent: type) -> list[type]:
     found = [*parent.__subclasses__()]
     for child in parent.__subclasses__():
         found += _children(child)
-    mine = [child for child in found if child.__module__.startswith(__name__.rpartition(".")[0])]
+    package = __name__.rpartition(".")[0]
+    mine = {child for child in found if child.__module__.startswith(package) and not inspect.isabstract(child)}
     return sorted(mine, key=lambda child: child.__module__)

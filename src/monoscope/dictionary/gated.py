@@ -16,43 +16,23 @@ import torch
 from torch import Tensor
 
 from monoscope.core.sparse import SparseCode
-from monoscope.dictionary.rule import Backward, Part, Scene, Tiles, TrainingRule, active_entries, of_each_tile
+from monoscope.dictionary.rule import Backward, Part, Scene, Tiles, active_entries, of_each_tile
 from monoscope.dictionary.rule import sums_by_latent as by_latent
-from monoscope.dictionary.sparsity import Steering
-
-_BEGIN = 1.0
+from monoscope.dictionary.sparsity import PenalisedRule
 
 
 @dataclass(frozen=True)
-class GatedRule(TrainingRule):
-    """The encoder bias is the gate's. `penalty` fixes the coefficient; else it is steered towards `target_l0`."""
+class GatedRule(PenalisedRule):
+    """The encoder bias is the gate's."""
 
     name: ClassVar[str] = "gated"
     reads_as: ClassVar[str] = "jumprelu"
-    penalty: float | None = None
-    target_l0: float | None = None
-
-    @property
-    def wanted_l0(self) -> float | None:
-        """The target, where the penalty is not fixed."""
-        return self.target_l0 if self.penalty is None else None
-
-    def start_state(self) -> dict[str, Tensor]:
-        """The controller's memory."""
-        return {} if self.wanted_l0 is None else Steering(_BEGIN).start()
 
     def start_own(self, n_latents: int, d_in: int, d_out: int) -> dict[str, Tensor]:  # noqa: ARG002
         """The logarithm of the magnitude's scale, and its bias."""
         return {"log_scale": torch.zeros(n_latents), "b_mag": torch.zeros(n_latents)}
 
-    def settle(
-        self,
-        level: float,
-        spread: float,
-        b_enc: Tensor,
-        own: dict[str, Tensor],
-        state: dict[str, Tensor],  # noqa: ARG002
-    ) -> None:
+    def settle(self, level: float, b_enc: Tensor, own: dict[str, Tensor], state: dict[str, Tensor]) -> None:  # noqa: ARG002
         """Gates that let as many entries through as were asked for, magnitudes as they are."""
         b_enc.fill_(-level)
 
@@ -71,7 +51,7 @@ class GatedRule(TrainingRule):
         by_value.mul_(2 / rows).mul_(magnitude > 0)
         missed, by_gate = kernels.residual_and_pull(code, scene.decoder, scene.b_dec, scene.target)
         active = active_entries(code, magnitude, kernels)
-        strength = self._coefficient(active, scene) / (scene.decoder.shape[1] ** 0.5 * rows)
+        strength = self.coefficient(active.l0, scene) / (scene.decoder.shape[1] ** 0.5 * rows)
         by_gate.mul_(2 / rows).add_(strength)
         through = by_value * scale
         pushes = residual * (2 / rows)
@@ -85,11 +65,6 @@ class GatedRule(TrainingRule):
             b_enc=-by_latent(code, through),
             own={"log_scale": by_latent(code, through * product), "b_mag": by_latent(code, by_value)},
         )
-
-    def _coefficient(self, active: SparseCode, scene: Scene) -> float:
-        if self.wanted_l0 is None:
-            return (self.penalty if self.penalty is not None else _BEGIN) * min(1.0, scene.share / 0.05)
-        return Steering(_BEGIN).coefficient(scene.state, active.l0, self.wanted_l0)
 
     def folded(self, weights: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
         """Magnitudes with a threshold where the gate opens."""

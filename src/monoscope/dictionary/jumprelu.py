@@ -3,7 +3,9 @@
 The step of a threshold has no gradient; a straight-through estimator stands in for it, a rectangle of width ε about the
 threshold (Rajamanoharan et al. 2024b), with the losses of Anthropic's update of January 2025:
 
-    |x - x̂|² + λ sum of tanh(c f) + λ_P sum over dead latents of relu(θ - h),   θ = exp(t), the estimator reaching t and h.
+    |x - x̂|² + λ sum of tanh(c f) + λ_P sum over dead latents of relu(θ - h),   θ = exp(t),
+
+the estimator reaching t and h.
 
 That update scales activations to E|x|² = d and takes c = 4, ε = 2; here E|x|² = 1, so c is 4√d, ε = 2/√d, λ counts 1/d.
 """
@@ -19,13 +21,12 @@ from torch import Tensor
 from monoscope.core.runtime import fast_bfloat16
 from monoscope.core.sparse import SparseCode
 from monoscope.dictionary.base import Dictionary
-from monoscope.dictionary.rule import Backward, Part, Scene, Tiles, TrainingRule, active_entries, of_each_tile
+from monoscope.dictionary.rule import Backward, Part, Scene, Tiles, active_entries, of_each_tile
 from monoscope.dictionary.rule import sums_by_latent as by_latent
 from monoscope.dictionary.sieve import Sieve
-from monoscope.dictionary.sparsity import Steering
+from monoscope.dictionary.sparsity import PenalisedRule
 
 _FEW_ROWS = 64
-_BEGIN = 0.3
 _LIFT = 3e-6
 
 
@@ -50,8 +51,8 @@ class JumpReluDictionary(Dictionary):
 
 
 @dataclass(frozen=True)
-class JumpReluRule(TrainingRule):
-    """`bandwidth` is ε in units of the first threshold; `penalty` fixes λ, else it is steered towards `target_l0`.
+class JumpReluRule(PenalisedRule):
+    """`bandwidth` is ε in units of the first threshold. A fixed λ rises over the whole of training.
 
     A narrow bandwidth keeps the step sparse: only entries within ε/2 of their threshold or above it are looked at.
     """
@@ -59,32 +60,19 @@ class JumpReluRule(TrainingRule):
     name: ClassVar[str] = "jumprelu"
     reads_as: ClassVar[str] = "jumprelu"
     own_pace: ClassVar[float] = 5.0
-    penalty: float | None = None
-    target_l0: float | None = None
+    first_coefficient: ClassVar[float] = 0.3
+    rises_over: ClassVar[float] = 1.0
     bandwidth: float = 0.5
-
-    @property
-    def wanted_l0(self) -> float | None:
-        """The target, where λ is not fixed."""
-        return self.target_l0 if self.penalty is None else None
 
     def start_state(self) -> dict[str, Tensor]:
         """The width of the estimator, and the controller's memory."""
-        steering = {} if self.wanted_l0 is None else Steering(_BEGIN).start()
-        return {"width": torch.zeros(()), **steering}
+        return {"width": torch.zeros(()), **super().start_state()}
 
     def start_own(self, n_latents: int, d_in: int, d_out: int) -> dict[str, Tensor]:  # noqa: ARG002
         """The logarithms of the thresholds."""
         return {"log_threshold": torch.zeros(n_latents)}
 
-    def settle(
-        self,
-        level: float,
-        spread: float,
-        b_enc: Tensor,
-        own: dict[str, Tensor],
-        state: dict[str, Tensor],  # noqa: ARG002
-    ) -> None:
+    def settle(self, level: float, b_enc: Tensor, own: dict[str, Tensor], state: dict[str, Tensor]) -> None:  # noqa: ARG002
         """Thresholds that let as many entries through as were asked for."""
         own["log_threshold"].fill_(max(level, 1e-6)).log_()
         state["width"].fill_(self.bandwidth * max(level, 1e-6))
@@ -103,7 +91,7 @@ class JumpReluRule(TrainingRule):
         whole = SparseCode(code.indices, values, code.starts, code.n_latents)
         residual, by_value = kernels.residual_and_pull(whole, scene.decoder, scene.b_dec, scene.target)
         active = active_entries(code, values, kernels)
-        strength = self._coefficient(active, scene) / (d * rows)
+        strength = self.coefficient(active.l0, scene) / (d * rows)
         steepness = 4.0 * d**0.5
         saturation = torch.tanh(steepness * values)
         by_value.mul_(2 / rows).add_(strength * steepness * (1 - saturation.square()))
@@ -124,11 +112,6 @@ class JumpReluRule(TrainingRule):
             b_enc=lifted,
             own={"log_threshold": by_threshold},
         )
-
-    def _coefficient(self, active: SparseCode, scene: Scene) -> float:
-        if self.wanted_l0 is None:
-            return (self.penalty if self.penalty is not None else _BEGIN) * scene.share
-        return Steering(_BEGIN).coefficient(scene.state, active.l0, self.wanted_l0)
 
     def threshold(self, own: dict[str, Tensor], state: dict[str, Tensor]) -> Tensor:  # noqa: ARG002
         """Each latent's own."""

@@ -4,8 +4,8 @@ The latents are cut into groups; the prefix up to each group has to reconstruct 
 
     loss = sum over g of w_g |target - b_dec - sum of value * row over latents before the end of group g|²
 
-with weights that sum to 1. Early latents so learn what is general and stay whole when later ones split it. Selection and
-reading are those of BatchTopK.
+with weights that sum to 1. So early latents learn what is general and stay whole when later ones split it. Selection
+and reading are those of BatchTopK.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class MatryoshkaRule(BatchTopKRule):
     outer: float = 0.2
 
     def backward(self, code: SparseCode, scene: Scene) -> Backward:
-        """One decode in all, group after group; group g is pushed by the weighted residuals of all prefixes it is in."""
+        """One decode, group after group; a group is pushed by the weighted residuals of all prefixes it is in."""
         kernels, rows, ends = scene.kernels, len(scene.x), group_ends(code.n_latents)
         groups = [_group(code, first, last) for first, last in zip((0, *ends), ends, strict=False)]
         weights = [(1 - self.outer) / (len(ends) - 1)] * (len(ends) - 1) + [self.outer] if len(ends) > 1 else [1.0]

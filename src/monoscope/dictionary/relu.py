@@ -9,10 +9,8 @@ from torch import Tensor
 
 from monoscope.core.sparse import SparseCode
 from monoscope.dictionary.base import Dictionary
-from monoscope.dictionary.rule import Backward, Scene, Tiles, TrainingRule, of_each_tile, sums_by_latent
-from monoscope.dictionary.sparsity import Steering
-
-_PAPERS = 5.0
+from monoscope.dictionary.rule import Backward, Scene, Tiles, of_each_tile, sums_by_latent
+from monoscope.dictionary.sparsity import PenalisedRule
 
 
 class ReluDictionary(Dictionary):
@@ -26,7 +24,7 @@ class ReluDictionary(Dictionary):
 
 
 @dataclass(frozen=True)
-class ReluRule(TrainingRule):
+class ReluRule(PenalisedRule):
     """loss = |x - reconstruction|² + coefficient/√d * sum of value * |decoder row|.
 
     The paper scales activations to E|x|² = d, where the coefficient stands without the root: 5 here is its 5. The
@@ -37,26 +35,9 @@ class ReluRule(TrainingRule):
     name: ClassVar[str] = "relu"
     reads_as: ClassVar[str] = "standard"
     unit_decoder: ClassVar[bool] = False
-    penalty: float | None = None
-    target_l0: float | None = None
+    first_coefficient: ClassVar[float] = 5.0
 
-    @property
-    def wanted_l0(self) -> float | None:
-        """The target, where the penalty is not fixed."""
-        return self.target_l0 if self.penalty is None else None
-
-    def start_state(self) -> dict[str, Tensor]:
-        """The controller's memory."""
-        return {} if self.wanted_l0 is None else Steering(_PAPERS).start()
-
-    def settle(
-        self,
-        level: float,
-        spread: float,
-        b_enc: Tensor,
-        own: dict[str, Tensor],
-        state: dict[str, Tensor],  # noqa: ARG002
-    ) -> None:
+    def settle(self, level: float, b_enc: Tensor, own: dict[str, Tensor], state: dict[str, Tensor]) -> None:  # noqa: ARG002
         """With a target, begin there: biases that let as many entries through as were asked for."""
         if self.wanted_l0 is not None:
             b_enc.fill_(-level)
@@ -69,14 +50,9 @@ class ReluRule(TrainingRule):
         """The squared error, and the penalty with its gradient by each value and each decoder row's norm."""
         found = super().backward(code, scene)
         norms = scene.decoder.norm(dim=1)
-        strength = self._coefficient(code, scene) / (scene.decoder.shape[1] ** 0.5 * code.n_rows)
+        strength = self.coefficient(code.l0, scene) / (scene.decoder.shape[1] ** 0.5 * code.n_rows)
         of_entry = norms[code.indices.long()]
         found.parts[0].pull.add_(strength * of_entry)
         found.by_norm = strength * sums_by_latent(code, code.values)
         found.loss += strength * float((code.values * of_entry).sum())
         return found
-
-    def _coefficient(self, code: SparseCode, scene: Scene) -> float:
-        if self.wanted_l0 is None:
-            return (self.penalty if self.penalty is not None else _PAPERS) * min(1.0, scene.share / 0.05)
-        return Steering(_PAPERS).coefficient(scene.state, code.l0, self.wanted_l0)

@@ -1,7 +1,7 @@
 """How an architecture behaves while it learns. The training loop asks; it does everything else.
 
-All values here are in the scaled space of training: x' = (x - mean) / scale with E|x'|² = 1. An architecture is a child of
-`TrainingRule` that states which entries take part in a step and, where the plain squared error is not all of it, the
+All values here are in the scaled space of training: x' = (x - mean) / scale with E|x'|² = 1. An architecture is a child
+of `TrainingRule` that states which entries take part in a step and, where the plain squared error is not all of it, the
 loss with its gradients. `catalogue` finds the children by itself.
 """
 
@@ -105,18 +105,10 @@ class TrainingRule(ABC):
         """The tensors the rule itself learns."""
         return {}
 
-    def settle(
-        self,
-        level: float,
-        spread: float,
-        b_enc: Tensor,
-        own: dict[str, Tensor],
-        state: dict[str, Tensor],  # noqa: ARG002
-    ) -> None:
+    def settle(self, level: float, b_enc: Tensor, own: dict[str, Tensor], state: dict[str, Tensor]) -> None:  # noqa: B027
         """Place thresholds or biases before the first step, in place.
 
-        `level` is the pre-activation above which as many entries lie as were asked for, over a sample; `spread` the
-        standard deviation of the pre-activations.
+        `level` is the pre-activation above which as many entries lie as were asked for, over a sample.
         """
 
     @abstractmethod
@@ -146,7 +138,7 @@ class TrainingRule(ABC):
         """The encoder (as rows), bias and threshold as a reader needs them, still in the scaled space."""
         return weights
 
-    def unfolded(self, weights: dict[str, Tensor], own: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+    def unfolded(self, weights: dict[str, Tensor], own: dict[str, Tensor], state: dict[str, Tensor]) -> None:  # noqa: B027
         """The way back: put a finished dictionary's threshold into `own` or `state`, so that training can go on."""
 
 

@@ -47,15 +47,15 @@ class Guard:
         if share > _HEAVY:
             self.said["outliers"] = (
                 f"{int(heavy.sum())} of {len(norms):,} rows are ten times longer than the median and carry "
-                f"{100 * share:.0f} % of all energy; they decide what is learnt. Look for start tokens or odd documents "
-                "in the text."
+                f"{100 * share:.0f} % of all energy; they decide what is learnt. Look for start tokens or "
+                "odd documents in the text."
             )
 
     def _look_at_feed(self, recipe: Recipe, rows: int) -> None:
         if rows < _FEW_BATCHES * recipe.batch_rows:
             self.said["starved"] = (
-                f"There are {rows:,} training rows, fewer than {_FEW_BATCHES} batches of {recipe.batch_rows:,}; batches "
-                "will repeat each other. Harvest more text or take a smaller --batch."
+                f"There are {rows:,} training rows, fewer than {_FEW_BATCHES} batches of {recipe.batch_rows:,}; "
+                "batches will repeat each other. Harvest more text or take a smaller --batch."
             )
         elif recipe.tokens > _MANY_EPOCHS * rows:
             self.said["starved"] = (
@@ -78,8 +78,8 @@ class Guard:
             return
         if figures.dead > _MANY_DEAD * self.latents:
             self.said["dying"] = (
-                f"{figures.dead:,} of {self.latents:,} latents do not fire any more; take a smaller --lr, fewer latents, "
-                "or --resample-tokens."
+                f"{figures.dead:,} of {self.latents:,} latents do not fire any more; take a smaller --lr, fewer "
+                "latents, or --resample-tokens."
             )
         else:
             self.said.pop("dying", None)
@@ -90,5 +90,5 @@ class Guard:
         self.said.pop("saturated", None)
         if self.goal is not None and abs(self._l0 / self.goal - 1) > _OFF_TARGET:
             self.said["saturated"] = (
-                f"L0 stands at {self._l0:.1f} and does not reach {self.goal:g}; train longer, or ask for an L0 nearer to it."
+                f"L0 stands at {self._l0:.1f} and does not reach {self.goal:g}; train longer, or ask for another L0."
             )

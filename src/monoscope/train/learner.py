@@ -116,7 +116,7 @@ class Learner:
         factor = max(1e-3, float((target * found).sum() / found.square().sum().clamp(min=1e-12)))
         encoder.mul_(factor)
         level = kernels.top_batch(pre, round(l0 * len(pre))).values.min() * factor
-        rule.settle(float(level), float(pre.std()) * factor, learner.b_enc, own, learner.rule_state)
+        rule.settle(float(level), learner.b_enc, own, learner.rule_state)
         return learner
 
     @classmethod

@@ -165,7 +165,7 @@ def _run(  # noqa: PLR0913  what the loop needs
     should_stop: Callable[[], bool],
     checkpoint_seconds: float,
 ) -> bool:
-    """Batch after batch until all jobs are over; False when asked to stop. Jobs that are further wait for the others."""
+    """Batch after batch until all are over; False when asked to stop. Jobs that are further wait for the others."""
     unfinished = [each for each in running if not each.over]
     if unfinished:
         behind = min(unfinished, key=lambda each: each.step)

@@ -46,8 +46,8 @@ class MemoryPlan:
     def __str__(self) -> str:
         parts = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in self.terms.items())
         return (
-            f"memory: {self.total / 1e9:.2f} of {self.budget / 1e9:.2f} GB ({parts}); buffer {self.buffer_rows:,} rows, "
-            f"tiles of {self.tile_rows:,} rows"
+            f"memory: {self.total / 1e9:.2f} of {self.budget / 1e9:.2f} GB ({parts}); buffer {self.buffer_rows:,} "
+            f"rows, tiles of {self.tile_rows:,} rows"
         )
 
 
@@ -95,7 +95,7 @@ def plan_memory(
         wanted = sum(terms.values()) + 2 * d_model * least
         raise BadRequest(
             f"{budget / 1e9:.2f} GB are too little for {' and '.join(f'{r.latents:,}' for r in recipes)} latents; "
-            f"this needs at least {wanted / 1e9:.2f} GB. Give more --memory, or take fewer --latents or a smaller --batch."
+            f"this needs at least {wanted / 1e9:.2f} GB. Give more --memory, or take fewer --latents."
         )
     # A buffer is allocated while the last one is still there only in the first reading; shards are read one at a time.
     buffer = min(rows, left // (2 * d_model))
