@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,8 @@ TRAIN_ROWS, HELD_ROWS = 600_000, 65_536
 FINISH_ROWS = 65_536  # enough to set a dictionary's threshold and mean; what else it measures is not used here
 SPLICE_TOKENS = 2048
 KEYS = ("tool", "learning_rate", "coefficient", "seed", "latents", "k", "tokens", "batch_rows", "rows")
-# A penalty's weight is searched for until L0 is this near to k, or this many runs were made.
-_NEAR, _MOST_TRIES = 0.1, 4
+# A penalty's weight is searched for until L0 is this near to k, or --tries runs were made.
+_NEAR = 0.1
 _PEER_SECONDS = 7200
 _NEVER = 1e9
 
@@ -90,6 +90,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2048)
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each architecture of ours")
     parser.add_argument("--peer-seeds", type=int, default=2, help="seeds of the others at their best learning rate")
+    parser.add_argument("--tries", type=int, default=4, help="others: trainings to find the weight of a penalty")
     parser.add_argument("--only", nargs="+", default=[], help="run the tools whose names hold one of these words")
     parser.add_argument(
         "--rates-of", type=int, help="others: only the learning rate that was best at this many latents"
@@ -193,22 +194,25 @@ def run_peer(bench: Bench, peer: Peer) -> None:
         bench.keep({"tool": peer.tool, "reason": str(error)})
         return
     first = bench.settings.seed
-    tries = [row for rate in _rates(bench, peer) for row in _at_rate(bench, peer, python, rate, first)]
+    peer = narrowed(bench, peer)
+    tries = [row for rate in peer.learning_rates for row in _at_rate(bench, peer, python, rate, first)]
     best = best_of(tries, bench.settings.k)
     for seed in range(first + 1, first + bench.settings.peer_seeds):
         if best is not None:
             _train_peer(bench, peer, python, best["learning_rate"], best["coefficient"], seed)
 
 
-def _rates(bench: Bench, peer: Peer) -> tuple[float, ...]:
-    if bench.settings.rates_of is None:
-        return peer.learning_rates
-    smaller = bench.found(tool=peer.tool, latents=bench.settings.rates_of, seed=bench.settings.seed)
-    best = best_of(smaller, bench.settings.k)
-    there = next(other for other in peers(bench.settings.rates_of) if other.tool == peer.tool)
+def narrowed(bench: Bench, peer: Peer) -> Peer:
+    """With --rates-of, only the learning rate that won there, and the penalty's weight that led to k."""
+    width = bench.settings.rates_of
+    if width is None:
+        return peer
+    best = best_of(bench.found(tool=peer.tool, latents=width, seed=bench.settings.seed), bench.settings.k)
     if best is None:
-        return peer.learning_rates[:1]
-    return (peer.learning_rates[there.learning_rates.index(best["learning_rate"])],)
+        return replace(peer, learning_rates=peer.learning_rates[:1])
+    there = next(other for other in peers(width) if other.tool == peer.tool)
+    place = there.learning_rates.index(best["learning_rate"])
+    return replace(peer, learning_rates=peer.learning_rates[place : place + 1], coefficient=best["coefficient"])
 
 
 def _at_rate(bench: Bench, peer: Peer, python: Path, rate: float, seed: int) -> list[dict[str, Any]]:
@@ -216,7 +220,7 @@ def _at_rate(bench: Bench, peer: Peer, python: Path, rate: float, seed: int) -> 
     if peer.coefficient is None:
         return [row for row in [_train_peer(bench, peer, python, rate, None, seed)] if "reason" not in row]
     tries: list[dict[str, Any]] = []
-    while len(tries) < _MOST_TRIES and not _near(tries, bench.settings.k):
+    while len(tries) < bench.settings.tries and not _near(tries, bench.settings.k):
         weight = _next_weight(tries, peer.coefficient, bench.settings.k)
         row = _train_peer(bench, peer, python, rate, weight, seed)
         if "reason" in row:

@@ -7,40 +7,43 @@ import torch
 
 from monoscope.cli import run_command
 from monoscope.comparing import compare
-from monoscope.core.artifact import read_json
 from monoscope.core.errors import ArtifactNotFound, BadRequest, Damaged
 from monoscope.core.run import Run
 from monoscope.core.site import Site
 from monoscope.dictionary.base import Dictionary, Weights
-from monoscope.dictionary.shelf import load_dictionary, save_dictionary
-from monoscope.stages import TextRequest, harvest, train_dictionary
-from monoscope.train.recipes import Recipe
+from monoscope.dictionary.shelf import save_dictionary
+
+N = 96  # latents of the toy's dictionary
 
 
 @pytest.fixture(scope="module")
-def run(toy, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run with a dictionary, its permuted copy, and one in which every latent of it stands twice."""
+def run(toy_store, toy_shards, toy_trained, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with a dictionary, its permuted copy, one in which every latent of it stands twice, one of another site."""
     run = Run(tmp_path_factory.mktemp("compare") / "run")
-    harvest(run, toy, "resid_post.2", TextRequest("toy", 6000, context=64))
-    train_dictionary(run, Recipe(latents=48, k=3, tokens=20_000, batch_rows=256), name="a", measure=False)
-    order = torch.randperm(48, generator=torch.Generator().manual_seed(0))
-    _save(run, "copy", order)
-    _save(run, "twice", torch.arange(48).repeat(2))
-    _save(run, "elsewhere", order, site=Site(1))
+    for made, part in ((toy_store.folder, run.text("toy")), (toy_shards.folder, run.activations("resid_post.2@toy"))):
+        part.parent.mkdir(parents=True)
+        part.symlink_to(made)
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(0))
+    _save(run, "a", toy_trained, torch.arange(N))
+    _save(run, "copy", toy_trained, order)
+    _save(run, "twice", toy_trained, torch.arange(N).repeat(2))
+    _save(run, "elsewhere", toy_trained, order, site=Site(1))
     return run
 
 
-def _save(run: Run, name: str, order: torch.Tensor, site: Site | None = None) -> None:
-    known, about = load_dictionary(run.dictionary("a")), read_json(run.dictionary("a") / "monoscope.json")
+def _save(run: Run, name: str, trained, order: torch.Tensor, site: Site | None = None) -> None:
+    known = trained.dictionary
     w = known.weights
-    threshold = None if w.threshold is None else w.threshold[order]
-    weights = Weights(w.W_enc[:, order].contiguous(), w.b_enc[order], w.W_dec[order], w.b_dec, threshold)
     picked = {field: getattr(known.stats, field)[order] for field in ("max", "p999", "density")}
     made: Dictionary = type(known)(
-        weights, site=site or known.site, name=name, stats=replace(known.stats, **picked), settings=known.settings
+        Weights(w.W_enc[:, order].contiguous(), w.b_enc[order], w.W_dec[order], w.b_dec, w.threshold[order]),
+        site=site or known.site,
+        name=name,
+        stats=replace(known.stats, **picked),
+        settings=known.settings,
     )
-    probe = torch.randn(8, known.d_in)
-    save_dictionary(run.dictionary(name), made, probe=probe, request=about["request"], provenance=about["provenance"])
+    origin = {"model": "toy", "model_digest": "0", "text": "toy", "activations": "resid_post.2@toy"}
+    save_dictionary(run.dictionary(name), made, probe=trained.probe, request={}, provenance=origin)
 
 
 def _ids(run: Run, *names: str) -> list[str]:
@@ -53,12 +56,12 @@ def test_a_permuted_copy_is_the_same_dictionary(run: Run) -> None:
     assert figures["cosine"]["above_0.9"] == figures["mutual_share"] == 1
     assert figures["mcc"] == pytest.approx(1, abs=1e-5)
     assert figures["correlation"]["above_0.9"] == 1
-    assert len(found["matches"]) == 48
+    assert len(found["matches"]) == N
     firing = [match for match in found["matches"] if match["firings"]]
     assert all(match["cosine"] > 0.999 and match["correlation"] > 0.999 for match in firing)
     assert figures["mcc_random"] < 0.9
     kinds = figures["splits"]["kinds"]
-    assert kinds["heir"] + kinds["silent"] == 48
+    assert kinds["heir"] + kinds["silent"] == N
 
 
 def test_every_latent_twice_is_found_as_a_duplicate(run: Run) -> None:
@@ -69,7 +72,7 @@ def test_every_latent_twice_is_found_as_a_duplicate(run: Run) -> None:
     assert len(found["splits"]) == kinds["heir"]
     for family in found["splits"]:
         assert [child["kind"] for child in family["children"]] == ["heir", "duplicate"]
-        assert {child["feature"] % 48 for child in family["children"]} == {family["parent"]}
+        assert {child["feature"] % N for child in family["children"]} == {family["parent"]}
 
 
 def test_a_comparison_is_read_back_as_it_was_found(run: Run) -> None:
@@ -101,7 +104,7 @@ def test_the_tree_of_a_word_begins_at_the_latent_that_tells_it(run: Run) -> None
     assert tree["kind"] == "root"
     assert tree["words"]
     assert tree["explained"] > 0.999
-    assert {child["feature"] % 48 for child in tree["children"]} == {tree["feature"]}
+    assert {child["feature"] % N for child in tree["children"]} == {tree["feature"]}
 
 
 def test_the_command_prints_one_object_or_lines(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

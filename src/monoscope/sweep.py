@@ -53,7 +53,7 @@ _STATISTICS_ROWS = 8192
 _CHECKPOINT_SECONDS = 60.0
 _DRAWS = 100
 # The middle width of a budget gives each latent this many tokens; measured on the demo model.
-_TOKENS_PER_LATENT = 200
+_TOKENS_PER_LATENT = 300
 _WALK = 2
 
 

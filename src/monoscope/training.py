@@ -18,7 +18,7 @@ from monoscope.dictionary.base import Dictionary
 from monoscope.dictionary.shelf import dictionary_digest, load_dictionary, save_dictionary
 from monoscope.evaluate.fidelity import fidelity
 from monoscope.evaluate.health import health
-from monoscope.harvest.feed import BUFFER_ROWS, Feed, MixedFeed, Rows
+from monoscope.harvest.feed import BUFFER_ROWS, Batches, Feed, MixedFeed, Rows
 from monoscope.harvest.live import LiveRows
 from monoscope.harvest.pairs import PairedRows
 from monoscope.harvest.read import Gate, calibrate
@@ -250,7 +250,7 @@ class _Work:
                 self.tell(f"{name}: {sentence}")
             self._keep(name, recipe, request, learnt)
 
-    def _feed(self, recipes: list[Recipe]) -> Feed | MixedFeed:
+    def _feed(self, recipes: list[Recipe]) -> Batches:
         seed, batch = recipes[0].seed, recipes[0].batch_rows
         size = BUFFER_ROWS if self.plan is None else self.plan.buffer_rows
         if not self.source.keep:

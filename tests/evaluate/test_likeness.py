@@ -61,7 +61,6 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rows_a, rows_b = torch.randn(37, 8), torch.randn(23, 8)
     whole = correlations(a, b)[0], nearest(rows_a, rows_b)
     monkeypatch.setattr(room, "_TABLE", 100)
-    monkeypatch.setattr(room, "_PAIRS", 17)
     parts = correlations(a, b)[0], nearest(rows_a, rows_b)
     for one, other in zip(whole, parts, strict=True):
         assert torch.equal(one.partner, other.partner)

@@ -155,9 +155,7 @@ def test_one_step_has_the_gradients_of_float64_autograd(arch: str) -> None:
         figures = learn(case.learner, case.rule, recipe, case.x, case.target, share=0.5)
     for name, tensor in case.learner._learnt().items():
         assert wanted[name].abs().max() > 0, name
-        torch.testing.assert_close(
-            tensor.grad.double(), wanted[name], atol=5e-6, rtol=1e-3, msg=lambda m: f"{name}: {m}"
-        )  # noqa: B023
+        torch.testing.assert_close(tensor.grad.double(), wanted[name], atol=5e-6, rtol=1e-3)
     assert figures.loss == pytest.approx(loss.item(), rel=1e-4)
 
 

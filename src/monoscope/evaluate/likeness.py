@@ -20,8 +20,7 @@ from monoscope.evaluate.codes import Codes, Columns
 
 ALIKE, SAME = 0.7, 0.9
 MATCHING = "greedy: mutual nearest neighbours by decoder cosine are paired and set aside, round after round"
-_TABLE = 1 << 24  # entries of one block of a latents × latents table
-_PAIRS = 1 << 22  # co-firing pairs spread out at once
+_TABLE = 1 << 23  # entries of one block of a latents × latents table
 _DECILES = 10
 
 
@@ -125,33 +124,21 @@ def _moments(code: SparseCode) -> tuple[Tensor, Tensor]:
 
 def _products(columns: Columns, other: SparseCode, n_latents: int) -> Iterator[tuple[int, Tensor]]:
     """Blocks of Σ over rows of f_i g_j in float64, with the first i of each."""
-    counts, values = other.counts, other.values.double()
+    size = (other.n_rows, other.n_latents)
+    by_row = _sparse(other.rows, other.indices.long(), other.values, size)
     width = max(1, _TABLE // max(1, other.n_latents))
     for first in range(0, n_latents, width):
         last = min(first + width, n_latents)
-        entries = torch.arange(int(columns.starts[first]), int(columns.starts[last]))
-        table = torch.zeros((last - first) * other.n_latents, dtype=torch.float64)
+        here = slice(int(columns.starts[first]), int(columns.starts[last]))
         latent = torch.repeat_interleave(torch.arange(last - first), columns.starts[first : last + 1].diff())
-        many = counts[columns.rows[entries]]
-        for chosen in _chunks(many):
-            repeats = many[chosen]
-            begins = other.starts[columns.rows[entries[chosen]]] - (repeats.cumsum(0) - repeats)
-            place = torch.repeat_interleave(begins, repeats) + torch.arange(int(repeats.sum()))
-            target = torch.repeat_interleave(latent[chosen] * other.n_latents, repeats) + other.indices[place]
-            mine = torch.repeat_interleave(columns.values[entries[chosen]].double(), repeats)
-            table.index_add_(0, target, mine * values[place])
-        yield first, table.view(last - first, other.n_latents)
+        block = _sparse(latent, columns.rows[here], columns.values[here], (last - first, other.n_rows))
+        yield first, torch.sparse.mm(block, by_row).to_dense()
 
 
-def _chunks(many: Int[Tensor, "entries"]) -> Iterator[slice]:
-    """Runs of entries that spread out to about `_PAIRS` pairs each."""
-    total = many.cumsum(0)
-    first = 0
-    while first < len(many):
-        done = int(total[first - 1]) if first else 0
-        last = max(first + 1, int(torch.searchsorted(total, done + _PAIRS, right=True)))
-        yield slice(first, last)
-        first = last
+def _sparse(rows: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
+    """A sparse matrix of entries that come in order, each place once; in float64."""
+    places = torch.stack([rows, columns])
+    return torch.sparse_coo_tensor(places, values.double(), size, is_coalesced=True, check_invariants=False)
 
 
 def likeness(a: Dictionary, b: Dictionary, codes_a: Codes, codes_b: Codes) -> Likeness:

@@ -27,11 +27,40 @@ class Rows(Protocol):
     columns are what a dictionary reads, and where `target` differs from `site` the others are what it is to tell.
     """
 
-    site: Site
-    target: Site
-    d_in: int
-    d_model: int
-    sink_limit: float
+    @property
+    def site(self) -> Site:
+        """What is read."""
+        ...
+
+    @property
+    def target(self) -> Site:
+        """What is told."""
+        ...
+
+    @property
+    def d_in(self) -> int:
+        """Width of what is read."""
+        ...
+
+    @property
+    def d_model(self) -> int:
+        """Width of a row."""
+        ...
+
+    @property
+    def sink_limit(self) -> float:
+        """The norm above which a token is a sink."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Differs whenever the rows do."""
+        ...
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Holds the `request` of the harvest, made or not."""
+        ...
 
     def shards(self, split: str) -> list[dict[str, Any]]:
         """The shards of `train` or `held`."""
@@ -50,6 +79,26 @@ class Rows(Protocol):
         ...
 
 
+class Batches(Protocol):
+    """Training batches without end, from one source of rows or several."""
+
+    d_in: int
+    rows: int
+    beginning: Any
+
+    def batches(self, cursor: Any) -> Iterator[tuple[Float[Tensor, "rows d_model"], Any]]:
+        """Batches from a place on, each with the place after it."""
+        ...
+
+    def sample(self, rows: int) -> Float[Tensor, "rows d_model"]:
+        """Some rows, the same ones every time."""
+        ...
+
+    def cursor(self, note: dict[str, Any]) -> Any:
+        """A place as a checkpoint keeps it."""
+        ...
+
+
 @dataclass(frozen=True)
 class Cursor:
     """The next batch: its epoch, the buffer within the epoch, the batch within the buffer."""
@@ -62,7 +111,7 @@ class Cursor:
 class Feed:
     """Training batches without end."""
 
-    beginning = Cursor()
+    beginning: Any = Cursor()
 
     def __init__(self, store: Rows, *, batch_rows: int, seed: int, buffer_rows: int = BUFFER_ROWS) -> None:
         self._store, self._batch_rows, self._seed, self._buffer_rows = store, batch_rows, seed, buffer_rows
@@ -147,7 +196,7 @@ class MixedFeed:
     def __init__(self, feeds: Sequence[Feed]) -> None:
         self._feeds = feeds
         self.d_in, self.rows = feeds[0].d_in, sum(feed.rows for feed in feeds)
-        self.beginning = MixedCursor(tuple(feed.beginning for feed in feeds))
+        self.beginning: Any = MixedCursor(tuple(feed.beginning for feed in feeds))
 
     @staticmethod
     def cursor(note: dict[str, Any]) -> MixedCursor:

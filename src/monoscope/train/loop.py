@@ -16,7 +16,7 @@ from torch import Tensor
 from monoscope.core.progress import SILENT, Progress
 from monoscope.dictionary.base import Dictionary
 from monoscope.dictionary.rule import TrainingRule
-from monoscope.harvest.feed import Feed
+from monoscope.harvest.feed import Batches
 from monoscope.train import checkpoint
 from monoscope.train.checkpoint import Progressed
 from monoscope.train.guard import Guard
@@ -98,7 +98,7 @@ class _Running:
 
 
 def train(
-    feed: Feed,
+    feed: Batches,
     recipe: Recipe,
     folder: Path,
     *,
@@ -111,7 +111,7 @@ def train(
 
 
 def train_all(
-    feed: Feed,
+    feed: Batches,
     jobs: Sequence[Job],
     *,
     progress: Progress = SILENT,
@@ -141,7 +141,7 @@ def train_all(
     return [Learnt(each.learner, spaces, each.log, each.guard.warnings) for each in running]
 
 
-def _open(job: Job, feed: Feed, spaces: Spaces, sample: Tensor) -> _Running:
+def _open(job: Job, feed: Batches, spaces: Spaces, sample: Tensor) -> _Running:
     recipe, rule = job.recipe, job.recipe.rule()
     found = checkpoint.load(job.folder, recipe, job.request, "The training", feed.cursor)
     if found is None:
@@ -158,7 +158,7 @@ def _open(job: Job, feed: Feed, spaces: Spaces, sample: Tensor) -> _Running:
 
 
 def _run(  # noqa: PLR0913  what the loop needs
-    feed: Feed,
+    feed: Batches,
     running: list[_Running],
     spaces: Spaces,
     progress: Progress,
