@@ -5,6 +5,7 @@ of activations over the same tokens, silence counted as 0. Beside every figure s
 random with the mean and covariance of the second dictionary's, and its codes shifted by half the text.
 """
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -132,7 +133,11 @@ def _products(columns: Columns, other: SparseCode, n_latents: int) -> Iterator[t
         here = slice(int(columns.starts[first]), int(columns.starts[last]))
         latent = torch.repeat_interleave(torch.arange(last - first), columns.starts[first : last + 1].diff())
         block = _sparse(latent, columns.rows[here], columns.values[here], (last - first, other.n_rows))
-        yield first, torch.sparse.mm(block, by_row).to_dense()
+        with warnings.catch_warnings():
+            # The product goes through compressed rows, which torch calls a beta.
+            warnings.filterwarnings("ignore", message="Sparse CSR")
+            table = torch.sparse.mm(block, by_row).to_dense()
+        yield first, table
 
 
 def _sparse(rows: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
