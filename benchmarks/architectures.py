@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from architectures_page import COLUMNS, best_of, table, write_page
+from architectures_page import COLUMNS, best_of, table, verdicts, write_page
 from common import HERE, Results, arguments, bench_cache, say, shards_of, show, study, text_of
 from environments import PeerMissing, environment, last_line, pinned
 from safetensors.torch import load_file, save_file
@@ -77,7 +77,8 @@ def peers(latents: int) -> tuple[Peer, ...]:
         Peer("dictionary_learning batchtopk", learning, "dictionary_learning_quality.py", "batchtopk", theirs),
         Peer("dictionary_learning matryoshka", learning, "dictionary_learning_quality.py", "matryoshka", theirs),
         Peer("sae-lens topk", saelens, "saelens_quality.py", "topk", rates),
-        Peer("sae-lens jumprelu", saelens, "saelens_quality.py", "jumprelu", rates, 1.0),
+        # A threshold moves by about the learning rate a step: at the default it cannot come far enough in a short run.
+        Peer("sae-lens jumprelu", saelens, "saelens_quality.py", "jumprelu", (1e-3, 3e-3, 1e-2), 1.0),
         Peer("sae-lens jumprelu tanh", saelens, "saelens_quality.py", "jumprelu-tanh", rates, 1.0),
     )
 
@@ -108,7 +109,11 @@ def main() -> None:
             if bench.wanted(f"monoscope {arch}"):
                 run_ours(bench, arch, seed)
     rows = bench.results().rows
-    show(table(rows, bench.size()), COLUMNS)
+    lines = table(rows, bench.size())
+    show(lines, COLUMNS)
+    print()
+    for line in verdicts(lines):
+        print(line)
     if settings.page:
         write_page(settings.page, rows)
 

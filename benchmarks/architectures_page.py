@@ -90,7 +90,7 @@ def _line(rows: list[dict[str, Any]], k: int) -> dict[str, Any]:
         fvu = at_k(found, k) if near["coefficient"] is not None else near["fvu"]
         if near["coefficient"] is not None:
             if fvu is None:
-                noted = noted or f"L0 is not {k}: not comparable"
+                noted = noted or f"at L0 {near['l0']:.0f}, not {k}"
             elif abs(near["l0"] / k - 1) > _CLOSE:
                 noted = noted or f"FVU between two penalties, at L0 {k}"
         values.append(near["fvu"] if fvu is None else fvu)
@@ -152,7 +152,9 @@ def _tables(rows: Sequence[dict[str, Any]]) -> str:
     for values in sizes:
         size = dict(zip(SIZE, values, strict=True))
         title = f"### {size['latents']:,} latents, {size['tokens']:,} tokens, batches of {size['batch_rows']:,}"
-        pieces.append("\n".join([title, "", *_markdown(table(rows, size)), ""]))
+        lines = table(rows, size)
+        said = [f"* {line}." for line in verdicts(lines)]
+        pieces.append("\n".join([title, "", *_markdown(lines), "", *said, ""]))
     return "\n".join(pieces)
 
 
@@ -181,3 +183,43 @@ def _cells(line: dict[str, Any]) -> list[str]:
         "" if line.get("f1") is None else f"{line['f1']:.2f}",
         line["note"],
     ]
+
+
+# --- beside each other -----------------------------------------------------------------------------------------------
+
+
+def verdicts(lines: Sequence[dict[str, Any]]) -> list[str]:
+    """Of each kind of the others, at its best rate, how its FVU compares with ours of the same kind.
+
+    A difference counts where it is larger than the range of either over its seeds.
+    """
+    found = []
+    ours = {line["tool"].removeprefix(_OURS): line for line in lines if line["tool"].startswith(_OURS)}
+    for line in _best_lines(lines):
+        kind = line["tool"].split()[1]
+        if kind not in ours:
+            continue
+        change = _fvu(line) / _fvu(ours[kind]) - 1
+        if ", not" in line["note"]:
+            more = line["l0"] > ours[kind]["l0"]
+            how = "worse with more latents active" if change > 0 and more else "not comparable at that L0"
+            found.append(f"{line['tool']}: FVU {change:+.1%} of ours {line['note']}, {how}")
+            continue
+        apart = abs(_fvu(line) - _fvu(ours[kind])) > max(_range(line), _range(ours[kind]))
+        how = ("worse" if change > 0 else "BETTER") if apart else "no different within its seeds"
+        found.append(f"{line['tool']}: FVU {change:+.1%} of ours, {how}")
+    return found
+
+
+def _best_lines(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first line of each other tool's kind; `table` puts its best first."""
+    found: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        if not line["tool"].startswith(_OURS) and "fvu" in line:
+            found.setdefault(line["tool"], line)
+    return list(found.values())
+
+
+def _range(line: dict[str, Any]) -> float:
+    fvu = line["fvu"]
+    return fvu["max"] - fvu["min"] if isinstance(fvu, dict) else 0.0
