@@ -17,6 +17,7 @@ from monoscope.train.law import (
     bootstrap,
     budget_groups,
     cheapest_loss,
+    chosen_law,
     effective_tokens,
     fit_laws,
     flops_per_token,
@@ -33,7 +34,8 @@ from monoscope.train.law import (
 )
 
 D = 64
-TRUE = JointLaw(0.1, 2.0, 0.4, 90.0, 0.5, 15.0)
+TRUE = JointLaw(0.0, 1.0, 0.2, 20.0, 0.3, 3.0, 15.0)
+FLOORED = JointLaw(0.1, 2.0, 0.4, 90.0, 0.5, 1.0, 15.0)
 ROWS = 10**9
 
 
@@ -57,12 +59,15 @@ def made(law: JointLaw = TRUE, *, noise: float = 0.0, rows: int = ROWS, budgets:
     return points
 
 
-def test_the_joint_law_is_found_again_exactly() -> None:
-    found = joint_law(best_of_rates(made()))
-    assert found.floor == pytest.approx(TRUE.floor, rel=1e-3)
-    assert found.width_exponent == pytest.approx(TRUE.width_exponent, rel=1e-3)
-    assert found.token_exponent == pytest.approx(TRUE.token_exponent, rel=1e-3)
-    assert found.width_factor == pytest.approx(TRUE.width_factor, rel=1e-2)
+@pytest.mark.parametrize("law", [TRUE, FLOORED])
+def test_the_joint_law_is_found_again(law: JointLaw) -> None:
+    found = chosen_law(best_of_rates(made(law)))
+    assert found.floor == pytest.approx(law.floor, rel=1e-2, abs=1e-9)
+    assert found.width_exponent == pytest.approx(law.width_exponent, rel=2e-2)
+    assert found.token_exponent == pytest.approx(law.token_exponent, rel=2e-2)
+    assert found.sharpness == pytest.approx(law.sharpness, rel=5e-2)
+    # A hundred times beyond what was seen.
+    assert float(found.loss(50_000, 1e10, ROWS)) == pytest.approx(float(law.loss(50_000, 1e10, ROWS)), rel=5e-3)
 
 
 def test_with_noise_the_largest_budget_is_predicted_within_two_per_cent() -> None:
@@ -77,9 +82,9 @@ def test_the_exponents_of_width_and_tokens_sum_to_one() -> None:
     for noise in (0.0, 0.02):
         fit = fit_laws(made(noise=noise), cost)
         assert fit.width.exponent + fit.tokens.exponent == pytest.approx(1.0, abs=1e-6)  # tokens are whole
-    # At the true optimum a A F^-a = b B N^-b, so F grows with C^(b / (a + b)).
+    # At the true optimum (A F^-a)^p a = (B N^-b)^p b, so F grows with C^(b / (a + b)).
     exact = fit_laws(made(), cost)
-    assert exact.width.exponent == pytest.approx(0.5 / 0.9, abs=0.01)
+    assert exact.width.exponent == pytest.approx(0.3 / 0.5, abs=0.01)
     assert exact.spread < 1e-4
 
 
@@ -166,9 +171,9 @@ def test_the_bootstrap_covers_the_truth() -> None:
     assert [drawn.joint for drawn in again] == [drawn.joint for drawn in draws[:3]]
     low, high = interval([float(d.joint.loss(9000, 5e7, ROWS)) * math.exp(d.residual) for d in draws])
     assert low < float(TRUE.loss(9000, 5e7, ROWS)) < high
-    assert (high - low) / low < 0.05
+    assert (high - low) / low < 0.1
     low, high = interval([drawn.width_exponent for drawn in draws])
-    assert low < 0.5 / 0.9 < high
+    assert low < 0.3 / 0.5 < high
 
 
 def test_flops_follow_the_table() -> None:

@@ -1,14 +1,17 @@
 """Scaling laws: what a dictionary of a given width, trained on a given number of tokens, will reach.
 
 Pure arithmetic on measured points. The protocol is that of Scaling Monosemanticity (2024): groups of equal FLOPs, a
-parabola in log width for each, power laws through the minima. What predicts is a joint law in the form of Hoffmann et
-al. (2022), with tokens that are read again counted for less, as in Muennighoff et al. (2023):
+parabola in log width for each, power laws through the minima. What predicts is a joint law in the form of Kaplan et al.
+(2020), with a sharpness and a floor of its own, and with tokens that are read again counted for less, as in Muennighoff
+et al. (2023):
 
-    L(F, N) = floor + A F^-a + B M^-b,    M = U + U r (1 - exp(-(N/U - 1) / r))  for N > U, else N
+    L(F, N) = floor + ((A F^-a)^p + (B M^-b)^p)^(1/p)
+    M = U + U r (1 - exp(-(N/U - 1) / r)) for N > U, else N
 
 F latents, N training tokens with repetition, U different tokens there are.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,8 +28,8 @@ Array = NDArray[np.floating[Any]]
 _ROBUST = 0.01
 # What Muennighoff et al. found for language models; used where no point reads its rows more than once.
 ASSUMED_REUSE = 15.0
-_EXPONENTS = np.geomspace(0.06, 1.6, 13)
-_REUSES = (4.0, 15.0, 60.0)
+_WIDTH_STARTS, _TOKEN_STARTS, _SHARPNESS_STARTS, _FLOOR_STARTS = (0.1, 0.3), (0.2, 0.5), (1.0, 3.0), (0.2, 0.7)
+_SHARPEST, _MOST_REUSE = 20.0, 1000.0
 _SPARSE = ("topk", "batchtopk", "matryoshka")
 _DENSE = {"relu": 10, "jumprelu": 10, "gated": 14}
 
@@ -92,20 +95,22 @@ class PowerLaw:
 
 @dataclass(frozen=True)
 class JointLaw:
-    """Loss by width and tokens; the names follow the formula at the head of this file."""
+    """Loss by width and tokens: floor, A, a, B, b, p and r of the formula at the head of this file."""
 
     floor: float
     width_factor: float
     width_exponent: float
     token_factor: float
     token_exponent: float
+    sharpness: float
     reuse: float
 
     def loss(self, latents: Any, tokens: Any, rows: Any) -> Any:
         """The expected held-out loss; numbers or arrays."""
         fresh = effective_tokens(np.asarray(tokens, float), np.asarray(rows, float), self.reuse)
-        width = self.width_factor * np.asarray(latents, float) ** -self.width_exponent
-        return self.floor + width + self.token_factor * fresh**-self.token_exponent
+        width = math.log(self.width_factor) - self.width_exponent * np.log(np.asarray(latents, float))
+        token = math.log(self.token_factor) - self.token_exponent * np.log(fresh)
+        return self.floor + np.exp(np.logaddexp(self.sharpness * width, self.sharpness * token) / self.sharpness)
 
 
 @dataclass(frozen=True)
@@ -253,7 +258,7 @@ def power_law_with_floor(x: Sequence[float], y: Sequence[float]) -> PowerLaw:
 
     def made(free: Array) -> PowerLaw:
         floor = float(ys.min()) / (1 + math.exp(-free[2]))
-        return PowerLaw(math.exp(free[0]) * about ** -free[1], float(free[1]), floor)
+        return PowerLaw(math.exp(free[0]) * about ** -float(free[1]), float(free[1]), floor)
 
     residuals = lambda free: np.log(made(free).at(xs) / ys)  # noqa: E731
     candidates = [plain_law]
@@ -266,31 +271,41 @@ def power_law_with_floor(x: Sequence[float], y: Sequence[float]) -> PowerLaw:
     return min(candidates, key=lambda law: _huber(np.log(law.at(xs) / ys), _ROBUST))
 
 
-def joint_law(points: Sequence[Point], start: JointLaw | None = None) -> JointLaw:
-    """The joint law through the points, by relative error and robustly.
+def joint_law(points: Sequence[Point], start: JointLaw | None = None, *, floor: bool = True) -> JointLaw:
+    """The joint law through the points, by relative error and robustly; without `floor` the floor is 0.
 
-    For fixed exponents the law is linear in floor, A and B, so the exponents are searched on a grid first (not where
-    `start` is given), which cannot end in a wrong valley. Without rows read twice `reuse` is `ASSUMED_REUSE`.
+    From several starts, or from `start` alone. Without rows read twice `reuse` is `ASSUMED_REUSE`.
 
     Raises
         BadRequest  fewer than six points, or no two widths or numbers of tokens.
-        BadNumbers  a loss is not positive, or no law of this form fits.
+        BadNumbers  a loss is not positive.
     """
     F, N, U, y = _columns(points)
     reused = bool((N > 1.2 * U).any())
-
-    def made(free: Array) -> JointLaw:
-        reuse = math.exp(min(free[5], 7.0)) if reused else ASSUMED_REUSE
-        floor, a, b = math.exp(free[0]), math.exp(free[2]), math.exp(free[4])
-        return JointLaw(floor, math.exp(free[1]) * mid_F**a, a, math.exp(free[3]) * mid_N**b, b, reuse)
-
     # Factors are taken about the middle of the data, where they hardly depend on the exponents.
     mid_F, mid_N = float(np.exp(np.log(F).mean())), float(np.exp(np.log(N).mean()))
+
+    def made(free: Array) -> JointLaw:
+        a, b, sharpness, reuse = (math.exp(min(value, 10.0)) for value in free[[1, 3, 4, 5]])
+        return JointLaw(
+            floor=float(y.min()) / (1 + math.exp(-free[6])) if floor else 0.0,
+            width_factor=math.exp(free[0]) * mid_F**a,
+            width_exponent=a,
+            token_factor=math.exp(free[2]) * mid_N**b,
+            token_exponent=b,
+            sharpness=min(sharpness, _SHARPEST),
+            reuse=min(reuse, _MOST_REUSE) if reused else ASSUMED_REUSE,
+        )
+
+    def freed(law: JointLaw) -> Array:
+        share = min(max(law.floor / float(y.min()), 1e-3), 0.999)
+        width, token = law.width_factor * mid_F**-law.width_exponent, law.token_factor * mid_N**-law.token_exponent
+        values = (width, law.width_exponent, token, law.token_exponent, law.sharpness, law.reuse, share / (1 - share))
+        return np.log(values)
+
     residuals = lambda free: np.log(made(free).loss(F, N, U) / y)  # noqa: E731
-    starts = [start] if start else _grid(F, N, U, y, _REUSES if reused else (ASSUMED_REUSE,))
-    found = [
-        made(robust_least_squares(residuals, _free(law, mid_F, mid_N, float(y.min())), scale=_ROBUST)) for law in starts
-    ]
+    starts = [start] if start else _starts(mid_F, mid_N, float(np.median(y)), float(y.min()), floor)
+    found = [made(robust_least_squares(residuals, freed(law), scale=_ROBUST)) for law in starts]
     return min(found, key=lambda law: _huber(np.log(law.loss(F, N, U) / y), _ROBUST))
 
 
@@ -304,40 +319,33 @@ def _columns(points: Sequence[Point]) -> tuple[Array, Array, Array, Array]:
     return columns[0], columns[1], columns[2], y
 
 
-def _free(law: JointLaw, mid_F: float, mid_N: float, least: float) -> Array:
-    tiny = 1e-4 * least
-    width = law.width_factor * mid_F**-law.width_exponent
-    token = law.token_factor * mid_N**-law.token_exponent
-    free = [law.floor, width, law.width_exponent, token, law.token_exponent, law.reuse]
-    return np.log([max(free[0], tiny), max(free[1], tiny), free[2], max(free[3], tiny), free[4], free[5]])
+def _starts(mid_F: float, mid_N: float, middle: float, least: float, floor: bool) -> list[JointLaw]:
+    """Laws through the middle of the data, with width and tokens weighing alike there."""
+    shares = _FLOOR_STARTS if floor else (0.0,)
+    found = []
+    for a, b, p, share in itertools.product(_WIDTH_STARTS, _TOKEN_STARTS, _SHARPNESS_STARTS, shares):
+        part = (middle - share * least) * 2 ** (-1 / p)
+        found.append(JointLaw(share * least, part * mid_F**a, a, part * mid_N**b, b, p, ASSUMED_REUSE))
+    return found
 
 
-def _grid(F: Array, N: Array, U: Array, y: Array, reuses: Sequence[float]) -> list[JointLaw]:
-    """The three best laws on a grid of exponents."""
-    found: list[tuple[float, JointLaw]] = []
-    for reuse in reuses:
-        M = effective_tokens(N, U, reuse)
-        for a in _EXPONENTS:
-            for b in _EXPONENTS:
-                columns = np.stack([np.ones_like(y), (F / F.min()) ** -a, (M / M.min()) ** -b], axis=1) / y[:, None]
-                shares = _positive_shares(columns)
-                if shares is not None:
-                    cost = float(np.abs(columns @ shares - 1).sum())
-                    factors = (shares[1] * F.min() ** a, a, shares[2] * M.min() ** b, b, reuse)
-                    found.append((cost, JointLaw(float(shares[0]), *map(float, factors))))
-    if not found:
-        raise BadNumbers("The losses do not fall with width or tokens, so no scaling law fits; look at the points.")
-    return [law for _, law in sorted(found, key=lambda pair: pair[0])[:3]]
+def chosen_law(points: Sequence[Point]) -> JointLaw:
+    """With or without a floor: whichever predicts the dearest budget better from the cheaper ones.
+
+    Over the budgets of a sweep a floor and a bend can hardly be told apart, so the closer fit is no guide.
+    """
+    dearest = max(point.budget for point in points)
+    cheaper = [point for point in points if point.budget < dearest]
+    unseen = [point for point in points if point.budget == dearest]
+    if len({point.budget for point in cheaper}) < 3:
+        return joint_law(points, floor=False)
+    tried = {floor: joint_law(cheaper, floor=floor) for floor in (False, True)}
+    errors = {floor: abs(float(np.mean([_distance(law, point) for point in unseen]))) for floor, law in tried.items()}
+    return joint_law(points, floor=errors[True] < errors[False])
 
 
-def _positive_shares(columns: Array) -> Array | None:
-    """Least squares to ones with no negative part; the floor is given up first."""
-    for kept in ((0, 1, 2), (1, 2)):
-        shares = np.zeros(3)
-        shares[list(kept)] = np.linalg.lstsq(columns[:, kept], np.ones(len(columns)), rcond=None)[0]
-        if (shares[1:] > 0).all() and shares[0] >= 0:
-            return shares
-    return None
+def _distance(law: JointLaw, point: Point) -> float:
+    return math.log(float(law.loss(point.latents, point.tokens, point.rows)) / point.loss)
 
 
 def rate_law(points: Sequence[Point]) -> RateLaw:
@@ -407,7 +415,7 @@ def fit_laws(points: Sequence[Point], cost: Callable[[float], float]) -> Fit:
         BadRequest  too few points.
     """
     best = best_of_rates(points)
-    joint = joint_law(best)
+    joint = chosen_law(best)
     groups = budget_groups(best)
     optima = tuple(parabola(group, cost) for group in groups if len(group) >= 3)
     if len(optima) < 2:
@@ -435,8 +443,7 @@ def budget_groups(points: Sequence[Point]) -> list[list[Point]]:
 
 
 def _distances(joint: JointLaw, points: Sequence[Point]) -> Array:
-    F, N, U, y = _columns(points)
-    return np.log(joint.loss(F, N, U) / y)
+    return np.array([_distance(joint, point) for point in points])
 
 
 @dataclass(frozen=True)
@@ -467,13 +474,12 @@ def hold_back(points: Sequence[Point], cost: Callable[[float], float]) -> HeldBa
     fit = fit_laws([point for point in points if point.budget < last[0].budget], cost)
     latents, _, predicted = cheapest_loss(fit.joint, last[0].budget, cost, last[0].rows, span_of(best))
     found = parabola(last, cost)
-    F, N, U, y = (np.array([getattr(p, name) for p in last], float) for name in ("latents", "tokens", "rows", "loss"))
     return HeldBack(
         budget=found.budget,
         predicted=predicted,
         measured=found.loss,
         relative_error=predicted / found.loss - 1,
-        worst=float(np.abs(fit.joint.loss(F, N, U) / y - 1).max()),
+        worst=float(np.abs(np.expm1(_distances(fit.joint, last))).max()),
         latents_predicted=latents,
         latents_measured=found.latents,
         by_loss_law=float(fit.loss.at(found.budget)),
@@ -511,7 +517,10 @@ class Draw:
 def bootstrap(
     points: Sequence[Point], fit: Fit, cost: Callable[[float], float], *, draws: int, seed: int
 ) -> list[Draw]:
-    """Laws of sweeps that might have been: the law's own losses with resampled distances, and one budget left out."""
+    """Laws of sweeps that might have been: the law's own losses with resampled distances, and one budget left out.
+
+    Every other one has a floor, and the others none: what that makes of the advice is part of the uncertainty.
+    """
     best = best_of_rates(points)
     distances = _distances(fit.joint, best)
     budgets = sorted({point.budget for point in best})
@@ -519,7 +528,8 @@ def bootstrap(
     expected = fit.joint.loss(F, N, U)
     stream = np.random.default_rng(seed)
     found = []
-    for _ in range(draws):
+    starts = {floor: joint_law(best, floor=floor) for floor in (False, True)}
+    for number in range(draws):
         # Scaled up for the parameters that the fit itself used.
         drawn = stream.choice(distances, len(best)) * math.sqrt(len(best) / max(1, len(best) - 6))
         losses = expected * np.exp(drawn)
@@ -533,7 +543,9 @@ def bootstrap(
         kept = [optimum.budget for optimum in optima]
         laws = [power_law(kept, [getattr(o, name) for o in optima]) for name in ("latents", "tokens", "loss")]
         exponents = [law.exponent for law in laws]
-        found.append(Draw(joint_law(made, fit.joint), *exponents, residual=float(stream.choice(drawn))))
+        with_floor = number % 2 == 1
+        joint = joint_law(made, starts[with_floor], floor=with_floor)
+        found.append(Draw(joint, *exponents, residual=float(stream.choice(drawn))))
     return found
 
 
