@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -174,3 +176,12 @@ def _check_largest(code, seen, dictionary, shards) -> None:
         tokens = range(int(seen.first[unit]), int(seen.last[unit]))
         wanted = torch.stack([dense[token] for token in tokens if token in dense]).amax(0)
         assert torch.allclose(code.row_slice(unit, unit + 1).to_dense()[0], wanted, atol=1e-4)
+
+
+def test_a_template_mentions_nothing(toy_store) -> None:
+    mentions = find_mentions(toy_store, (max(set(_words(toy_store)), key=len),))
+    template = torch.zeros(toy_store.n_tokens, dtype=torch.bool)
+    template[int(mentions.first[0]) : int(mentions.last[0])] = True
+    units = make_units(dataclasses.replace(toy_store, template=template), mentions)
+    assert int((units.concept == 0).sum()) == len(mentions) - 1
+    assert int(mentions.first[0]) not in units.first

@@ -86,9 +86,11 @@ class Fit:
 
 
 def make_units(store: TokenStore, mentions: Mentions, *, seed: int = 0) -> Units:
-    """The mentions, and single tokens from outside them, dealt out to two halves."""
+    """The mentions, and single tokens from outside them, dealt out to two halves; a chat template mentions nothing."""
     random = numpy_stream(seed, "completeness")
-    name, first, last = (column.numpy() for column in (mentions.name, mentions.first, mentions.last))
+    said = torch.cat([torch.zeros(1, dtype=torch.long), store.template.long().cumsum(0)])
+    spoken = (said[mentions.last] == said[mentions.first]).numpy()
+    name, first, last = (column.numpy()[spoken] for column in (mentions.name, mentions.first, mentions.last))
     taken = np.zeros(store.n_tokens, dtype=bool)
     for start, stop in zip(first.tolist(), last.tolist(), strict=True):
         taken[start:stop] = True
