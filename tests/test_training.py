@@ -7,9 +7,10 @@ import torch
 
 from monoscope import measuring, stages, training
 from monoscope.core.artifact import read_json, read_tensors
-from monoscope.core.errors import BadRequest
+from monoscope.core.errors import BadEdit, BadRequest
 from monoscope.core.run import Run
 from monoscope.dictionary.shelf import load_dictionary
+from monoscope.steer.resolve import resolve
 from monoscope.train.memory import parse_bytes, plan_memory
 from monoscope.train.recipes import Recipe
 
@@ -92,6 +93,8 @@ def test_a_transcoder_tells_an_mlps_output_from_its_input(run: Run, arch: str) -
     metrics = measuring.evaluate(run, name=arch)
     assert metrics["ce_clean"] < metrics["ce_mean"]
     assert abs(metrics["ce_spliced"] - metrics["ce_clean"]) < 0.5 * (metrics["ce_mean"] - metrics["ce_clean"])
+    with pytest.raises(BadEdit, match="one site"):
+        resolve("3 add 1", dictionary)
     config = read_json(run.dictionary(arch) / "cfg.json")
     assert config["architecture"] == f"jumprelu_{arch.replace('-', '_')}" and config["d_out"] == dictionary.d_out
 

@@ -116,16 +116,17 @@ def train_dictionaries(  # noqa: PLR0913  what a training needs
 
 
 def _names(recipes: Sequence[Recipe], name: str | None) -> list[str]:
-    plain = [f"{recipe.arch}-{recipe.latents}-k{recipe.wanted_l0:g}" for recipe in recipes]
-    if name is None:
-        names = plain
-    elif len(recipes) == 1:
+    if name is not None and len(recipes) == 1:
         names = [name]
     else:
-        names = [f"{name}-{recipe.latents}-k{recipe.wanted_l0:g}" for recipe in recipes]
+        names = [f"{name or recipe.arch}-{recipe.latents}-{_sparsity(recipe)}" for recipe in recipes]
     if len(set(names)) < len(names):
         raise BadRequest(f"Two dictionaries would be called {max(names, key=names.count)}; ask for each only once.")
     return [checked_name(each) for each in names]
+
+
+def _sparsity(recipe: Recipe) -> str:
+    return f"k{recipe.wanted_l0:g}" if recipe.penalty is None else f"penalty{recipe.penalty:g}"
 
 
 def _is_done(run: Run, name: str, request: dict[str, Any]) -> bool:

@@ -100,12 +100,17 @@ def resolve(edit: Edit | str, dictionaries: Dictionary | Mapping[str, Dictionary
     With one dictionary, an edit may name it or not. With several, an edit without a name means the first.
 
     Raises
-        BadEdit          it names another dictionary, a condition at another site, or multiples of a maximum of 0.
+        BadEdit          it names another dictionary, a condition at another site, multiples of a maximum of 0, or a
+                         transcoder's feature.
         FeatureNotFound  the dictionary has no such feature; the condition's is checked as well.
     """
     edit = parse_edit(edit) if isinstance(edit, str) else edit
     dictionary = _find(dictionaries, edit.dictionary, edit)
     dictionary.check_feature(edit.feature)
+    if dictionary.transcodes:
+        raise BadEdit(
+            f"{dictionary.name} reads {dictionary.site} and writes {dictionary.target}; edits need a dictionary of one site."
+        )
     return ResolvedEdit(
         edit, _in_activation_units(edit, dictionary), Reading(dictionary, edit.feature), _gate(edit, dictionaries)
     )

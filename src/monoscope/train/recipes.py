@@ -57,8 +57,10 @@ class Recipe:
             raise BadRequest(f"target_l0 is {self.target_l0:g}; it must be at least 1.")
         if not 0 < self.learning_rate < 1:
             raise BadRequest(f"learning_rate is {self.learning_rate}; it must lie between 0 and 1.")
-        if self.penalty is not None and ("penalty" not in self._knobs() or self.target_l0 is not None):
-            raise BadRequest(f"{self.arch} takes no penalty beside its k or target L0; leave it out.")
+        if self.penalty is not None and "penalty" not in self._knobs():
+            raise BadRequest(f"{self.arch} is told its k and takes no penalty; leave it out.")
+        if self.penalty is not None and self.target_l0 is not None:
+            raise BadRequest(f"{self.arch} takes a penalty or a target_l0, not both; leave one out.")
         unknown = {name for name, _ in self.options} - self._knobs()
         if unknown:
             own = sorted(self._knobs() - {"k", "penalty", "target_l0"})
