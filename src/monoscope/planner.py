@@ -9,13 +9,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from monoscope.core.artifact import read_json
 from monoscope.core.errors import Ambiguous, ArtifactNotFound, BadRequest, Damaged
 from monoscope.core.run import Run
 from monoscope.harvest.shards import ShardStore
-from monoscope.train.law import JointLaw, RateLaw, SpeedLaw, cheapest_loss, flops_per_token, interval
+from monoscope.train.law import Ensemble, JointLaw, RateLaw, SpeedLaw, cheapest_loss, flops_per_token, interval
 
 VERSION = 1
 SHIPPED = "smollm2-135m.json"
@@ -68,15 +66,16 @@ def advice(
 ) -> dict[str, Any]:
     """The advice of one fit.json; `rows` is how many different training rows there are."""
     request, d_model, measured = fit["request"], fit["provenance"]["d_model"], fit["measured"]
-    joint, rate, speed = _laws(fit)
+    laws, rate, speed = _laws(fit)
     flops = lambda latents: flops_per_token(request["arch"], d_model, latents, request["k"])  # noqa: E731
-    latents, tokens = _best(joint, speed, flops, budget, rows, measured)
+    latents, tokens = _best(laws, speed, flops, budget, rows, measured)
     batch = int(request["batch_rows"])
     tokens = math.floor(tokens / batch) * batch
     if tokens < batch:
         raise BadRequest(f"This budget is too small for one step of {batch:,} rows; ask for more.")
-    expected = float(joint.loss(latents, tokens, rows))
-    low, high = interval(_drawn(fit, latents, tokens, rows))
+    expected = float(laws.loss(latents, tokens, rows))
+    drawn = [float(law.loss(latents, tokens, rows)) for law in laws.laws]
+    low, high = interval([loss * math.exp(draw["residual"]) for loss, draw in zip(drawn, fit["draws"], strict=True)])
     found = {
         "arch": request["arch"],
         "k": request["k"],
@@ -97,16 +96,18 @@ def advice(
     return {"recommended": found, "fit": {**{key: fit[key] for key in told}, "request": request}}
 
 
-def _laws(fit: dict[str, Any]) -> tuple[JointLaw, RateLaw, SpeedLaw | None]:
+def _laws(fit: dict[str, Any]) -> tuple[Ensemble, RateLaw, SpeedLaw | None]:
+    """The resampled laws, half of them with a floor: they agree within a sweep, and far beyond their middle is safer."""
     try:
         speed = None if fit["speed"] is None else SpeedLaw(**fit["speed"])
-        return JointLaw(**fit["fit"]["joint"]), RateLaw(**fit["fit"]["rate"]), speed
+        laws = tuple(JointLaw(**_without(draw, "residual")) for draw in fit["draws"])
+        return Ensemble(laws), RateLaw(**fit["fit"]["rate"]), speed
     except (KeyError, TypeError) as error:
         raise Damaged(f"The fit lacks {error}; run monoscope sweep again with --replace.") from error
 
 
 def _best(  # noqa: PLR0913
-    joint: JointLaw,
+    laws: Ensemble,
     speed: SpeedLaw | None,
     flops: Callable[[float], float],
     budget: Budget,
@@ -121,18 +122,13 @@ def _best(  # noqa: PLR0913
         raise BadRequest("This sweep has no times, so a budget in minutes cannot be planned; give FLOPs, as 1e15.")
     else:
         amount, cost = budget.seconds or 0.0, speed.at
-    width, _, _ = cheapest_loss(joint, amount, cost, rows, span)
+    width, _, _ = cheapest_loss(laws, amount, cost, rows, span)
     latents = max(64, round(width / 64) * 64)
     return latents, int(amount / cost(latents))
 
 
-def _drawn(fit: dict[str, Any], latents: int, tokens: int, rows: int) -> list[float]:
-    """What the resampled laws say, each with one point's distance from its law."""
-    values = []
-    for draw in fit["draws"]:
-        law = {name: value for name, value in draw.items() if name != "residual"}
-        values.append(float(JointLaw(**law).loss(latents, tokens, rows)) * float(np.exp(draw["residual"])))
-    return values
+def _without(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if key != name}
 
 
 def _command(found: dict[str, Any], run: Run | None, seed: int) -> str:

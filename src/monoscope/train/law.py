@@ -114,6 +114,17 @@ class JointLaw:
 
 
 @dataclass(frozen=True)
+class Ensemble:
+    """Several joint laws that the points allow; the loss is their median."""
+
+    laws: tuple[JointLaw, ...]
+
+    def loss(self, latents: Any, tokens: Any, rows: Any) -> Any:
+        """The expected held-out loss; numbers or arrays."""
+        return np.median([law.loss(latents, tokens, rows) for law in self.laws], axis=0)
+
+
+@dataclass(frozen=True)
 class RateLaw:
     """The best peak learning rate: factor F^by_width N^by_tokens, held between `low` and `high`."""
 
@@ -493,10 +504,10 @@ def span_of(points: Sequence[Point], beyond: float = 4.0) -> tuple[float, float]
 
 
 def cheapest_loss(
-    joint: JointLaw, budget: float, cost: Callable[[float], float], rows: int, span: tuple[float, float]
+    joint: JointLaw | Ensemble, budget: float, cost: Callable[[float], float], rows: int, span: tuple[float, float]
 ) -> tuple[float, float, float]:
     """Width, tokens and loss of the best use of a budget, in whatever unit `cost` (a token, by width) has."""
-    widths = np.geomspace(*span, 2001)
+    widths = np.geomspace(*span, 1001)
     tokens = budget / np.array([cost(float(width)) for width in widths])
     losses = joint.loss(widths, tokens, rows)
     at = int(losses.argmin())
