@@ -97,7 +97,7 @@ def advice(
 
 
 def _laws(fit: dict[str, Any]) -> tuple[Ensemble, RateLaw, SpeedLaw | None]:
-    """The resampled laws, half of them with a floor: they agree within a sweep, and far beyond their middle is safer."""
+    """The resampled laws, half of them with a floor: they agree within a sweep; far beyond, their middle is safer."""
     try:
         speed = None if fit["speed"] is None else SpeedLaw(**fit["speed"])
         laws = tuple(JointLaw(**_without(draw, "residual")) for draw in fit["draws"])
