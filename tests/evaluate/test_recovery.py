@@ -10,7 +10,7 @@ from torch import Tensor
 
 from monoscope.core.errors import BadRequest
 from monoscope.core.sparse import SparseCode
-from monoscope.evaluate.recovery import assign, recovery, score
+from monoscope.evaluate.recovery import Matching, Recovery, assign, recovery, score
 from monoscope.harvest.feed import Feed
 from monoscope.harvest.synthetic import SyntheticSettings, SyntheticStore
 from monoscope.train.finish import finish
@@ -48,8 +48,13 @@ class _Knows:
         return code.to_dense() @ self.rows
 
 
+def _scored(coder: _Knows) -> Recovery:
+    matching = Matching.of(coder.rows, coder.store.truth.directions)
+    return score(coder, matching, coder.store, coder.store.shards("held"))
+
+
 def test_a_perfect_dictionary_scores_one(world: SyntheticStore) -> None:
-    found = score(coder := _Knows(world, torch.arange(24)), coder.rows, world)
+    found = _scored(_Knows(world, torch.arange(24)))
     for figure in (found.f1, found.matched_f1, found.mcc, found.uniqueness, found.shrinkage):
         assert figure == pytest.approx(1.0, abs=1e-5)
     assert found.fvu < 1e-10
@@ -59,17 +64,17 @@ def test_a_perfect_dictionary_scores_one(world: SyntheticStore) -> None:
 
 def test_the_order_of_latents_changes_nothing(world: SyntheticStore) -> None:
     order = torch.randperm(24, generator=torch.Generator().manual_seed(3))
-    plain, mixed = (score(_Knows(world, of), world.truth.directions[of], world) for of in (torch.arange(24), order))
+    plain, mixed = (_scored(_Knows(world, of)) for of in (torch.arange(24), order))
     assert plain.plain() == pytest.approx(mixed.plain(), abs=1e-6)
     assert torch.equal(mixed.nearest.feature, order)
     assert torch.equal(mixed.matched.feature, order)
 
 
 def test_misses_lower_recall_and_false_alarms_lower_precision(world: SyntheticStore) -> None:
-    missing = score(coder := _Knows(world, torch.arange(24), drop=0.25), coder.rows, world)
+    missing = _scored(_Knows(world, torch.arange(24), drop=0.25))
     assert missing.precision == 1.0
     assert missing.recall == pytest.approx(0.75, abs=0.02)
-    loud = score(coder := _Knows(world, torch.arange(24), extra=0.1), coder.rows, world)
+    loud = _scored(_Knows(world, torch.arange(24), extra=0.1))
     assert loud.recall == 1.0
     density = world.truth.density.double()
     assert loud.precision == pytest.approx(float((density / (density + 0.1 * (1 - density))).mean()), abs=0.02)
@@ -78,7 +83,7 @@ def test_misses_lower_recall_and_false_alarms_lower_precision(world: SyntheticSt
 def test_two_latents_for_one_feature(world: SyntheticStore) -> None:
     """Both are good detectors; only one of them can be matched, and the other gets a feature it knows nothing of."""
     of = torch.tensor([0, 0, *range(2, 24)])
-    found = score(coder := _Knows(world, of), coder.rows, world)
+    found = _scored(_Knows(world, of))
     assert found.f1 == pytest.approx(1.0)
     assert found.uniqueness == pytest.approx(23 / 24)
     assert found.matched_f1 < 0.98
@@ -88,7 +93,7 @@ def test_two_latents_for_one_feature(world: SyntheticStore) -> None:
 
 def test_more_latents_than_features_leaves_some_unmatched(world: SyntheticStore) -> None:
     of = torch.tensor([*range(24), 3, 4])
-    found = score(coder := _Knows(world, of), coder.rows, world)
+    found = _scored(_Knows(world, of))
     assert int((found.matched.feature < 0).sum()) == 2
     assert found.mcc == pytest.approx(1.0, abs=1e-5)
     assert found.matched_f1 == pytest.approx(1.0)
@@ -101,7 +106,7 @@ def test_a_random_dictionary_scores_low(world: SyntheticStore) -> None:
 
     coder = _Random(world, torch.arange(24))
     coder.rows = torch.nn.functional.normalize(torch.randn(24, 32, generator=torch.Generator().manual_seed(5)))
-    found = score(coder, coder.rows, world)
+    found = _scored(coder)
     assert found.f1 < 0.5
     assert found.mcc < 0.6
 
@@ -124,9 +129,9 @@ def test_the_assignment_is_the_best_of_all(shape: tuple[int, int]) -> None:
 def test_what_cannot_be_scored_is_refused(world: SyntheticStore) -> None:
     coder = _Knows(world, torch.arange(24))
     with pytest.raises(BadRequest, match="held"):
-        score(coder, coder.rows, SyntheticStore(TINY, train_rows=10, held_rows=0))
+        score(coder, Matching.of(coder.rows, world.truth.directions), world, [])
     with pytest.raises(BadRequest, match="32"):
-        score(coder, coder.rows[:, :8], world)
+        Matching.of(coder.rows[:, :8], world.truth.directions)
 
 
 def test_training_finds_the_features_of_a_small_world(tmp_path: Path) -> None:

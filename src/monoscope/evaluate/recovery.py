@@ -6,8 +6,9 @@ means over all latents, dead ones counting 0. Because several latents may be nea
 told for the best one-to-one assignment.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -85,35 +86,63 @@ class Recovery:
         return {name: value for name, value in vars(self).items() if isinstance(value, (int, float))}
 
 
+@dataclass(frozen=True)
+class Matching:
+    """|cosine| of every direction of a dictionary with every true one, the nearest of each, and the best assignment."""
+
+    cosines: Float[Tensor, "n_latents features"]
+    nearest: Int[Tensor, "n_latents"]
+    matched: Int[Tensor, "n_latents"]
+
+    @classmethod
+    def of(cls, rows: Float[Tensor, "n_latents d_out"], directions: Float[Tensor, "features d_out"]) -> "Matching":
+        """Compare decoder rows with true directions.
+
+        Raises
+            BadRequest  they have different widths.
+        """
+        if rows.shape[1] != directions.shape[1]:
+            raise BadRequest(
+                f"The dictionary writes {rows.shape[1]} dimensions and the world has {directions.shape[1]}."
+            )
+        cosines = (_unit(rows) @ _unit(directions).T).abs()
+        return cls(cosines, cosines.max(1).indices, assign(cosines))
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return rows.float() / rows.float().norm(dim=1, keepdim=True).clamp(min=1e-8)
+
+
 def recovery(dictionary: Dictionary, store: SyntheticStore, progress: Progress = SILENT) -> Recovery:
     """Score a dictionary on all held rows, with the threshold it is read with."""
-    return score(dictionary, dictionary.W_dec, store, progress)
+    matching = Matching.of(dictionary.W_dec, store.truth.directions)
+    return score(dictionary, matching, store, store.shards("held"), progress)
 
 
 def score(
-    coder: Coder, rows: Float[Tensor, "n_latents d_out"], store: SyntheticStore, progress: Progress = SILENT
+    coder: Coder,
+    matching: Matching,
+    store: SyntheticStore,
+    shards: Sequence[dict[str, Any]],
+    progress: Progress = SILENT,
 ) -> Recovery:
-    """The same for anything that codes; `rows` are its directions, one for each latent.
+    """The same for anything that codes, on some pieces of a store.
 
     Raises
-        BadRequest  the store has no held rows, or another width.
+        BadRequest  there are no rows.
     """
-    if not store.rows("held"):
-        raise BadRequest("The synthetic store has no held rows; make it with held_rows above 0.")
-    if rows.shape[1] != store.d_model:
-        raise BadRequest(f"The dictionary writes {rows.shape[1]} dimensions and the world has {store.d_model}.")
-    cosines = _cosines(rows, store.truth.directions)
-    nearest, matched = cosines.max(1).indices, assign(cosines)
-    tally = _Tally(len(rows), store, (nearest, matched))
-    progress.start("score", store.rows("held"), "tokens")
-    for shard in store.shards("held"):
+    if not shards:
+        raise BadRequest("There are no held rows to score on; make the synthetic store with held_rows above 0.")
+    tally = _Tally(len(matching.nearest), store, (matching.nearest, matching.matched))
+    progress.start("score", sum(shard["rows"] for shard in shards), "tokens")
+    for shard in shards:
         truth = store.code(shard)
         for start in range(0, shard["rows"], _PIECE):
             part = truth.row_slice(start, min(start + _PIECE, shard["rows"]))
             tally.add(store.truth.activations(part), part, coder)
             progress.advance(part.n_rows)
     progress.finish()
-    return tally.result(cosines)
+    return tally.result(matching.cosines)
 
 
 class _Tally:
@@ -184,11 +213,6 @@ def _contains(keys: Int[Tensor, "entries"], wanted: Int[Tensor, "asked"]) -> Ten
         return torch.zeros(len(wanted), dtype=torch.bool)
     place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
     return keys[place] == wanted
-
-
-def _cosines(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
-    a, b = (rows.float() / rows.float().norm(dim=1, keepdim=True).clamp(min=1e-8) for rows in (a, b))
-    return (a @ b.T).abs()
 
 
 def assign(score: Float[Tensor, "n m"]) -> Int[Tensor, "n"]:
