@@ -74,8 +74,7 @@ def advice(
     if tokens < batch:
         raise BadRequest(f"This budget is too small for one step of {batch:,} rows; ask for more.")
     expected = float(laws.loss(latents, tokens, rows))
-    drawn = [float(law.loss(latents, tokens, rows)) for law in laws.laws]
-    low, high = interval([loss * math.exp(draw["residual"]) for loss, draw in zip(drawn, fit["draws"], strict=True)])
+    low, high = interval([_drawn(draw, latents, tokens, rows) for draw in fit["draws"]])
     found = {
         "arch": request["arch"],
         "k": request["k"],
@@ -97,11 +96,11 @@ def advice(
 
 
 def _laws(fit: dict[str, Any]) -> tuple[Ensemble, RateLaw, SpeedLaw | None]:
-    """The resampled laws, half of them with a floor: they agree within a sweep; far beyond, their middle is safer."""
+    """The laws with and without a floor: they agree within the sweep, and far beyond it the middle is safer."""
     try:
         speed = None if fit["speed"] is None else SpeedLaw(**fit["speed"])
-        laws = tuple(JointLaw(**_without(draw, "residual")) for draw in fit["draws"])
-        return Ensemble(laws), RateLaw(**fit["fit"]["rate"]), speed
+        ends = tuple(JointLaw(**fit["fit"][name]) for name in ("without_floor", "with_floor"))
+        return Ensemble(ends), RateLaw(**fit["fit"]["rate"]), speed
     except (KeyError, TypeError) as error:
         raise Damaged(f"The fit lacks {error}; run monoscope sweep again with --replace.") from error
 
@@ -127,8 +126,10 @@ def _best(  # noqa: PLR0913
     return latents, int(amount / cost(latents))
 
 
-def _without(fields: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in fields.items() if key != name}
+def _drawn(draw: dict[str, float], latents: int, tokens: int, rows: int) -> float:
+    """What one resampled law says, at one point's distance from it."""
+    law = JointLaw(**{name: value for name, value in draw.items() if name != "residual"})
+    return float(law.loss(latents, tokens, rows)) * math.exp(draw["residual"])
 
 
 def _command(found: dict[str, Any], run: Run | None, seed: int) -> str:

@@ -347,6 +347,7 @@ class _Bench:
             "l0": seen.l0,
             "alive": int((seen.fires > 0).sum()),
             "train_fvu": log[-1]["fvu"],
+            "threads": torch.get_num_threads(),
             "seconds": seconds,
             "seconds_per_token": None if step is None else step / recipe.batch_rows,
         }
@@ -401,7 +402,12 @@ def fit_points(folder: Path, *, provenance: dict[str, Any]) -> None:
     whole = {
         "version": VERSION,
         "request": request,
-        "provenance": {**provenance, "d_model": d_model, "rows": max(point.rows for point in points), **_machine()},
+        "provenance": {
+            **provenance,
+            "d_model": d_model,
+            "rows": max(point.rows for point in points),
+            **_machine(measured),
+        },
         "fit": fit,
         "intervals": {
             "width_exponent": interval([drawn.width_exponent for drawn in draws]),
@@ -433,8 +439,9 @@ def _activations_of(folder: Path, request: dict[str, Any]) -> Path:
     return Run(folder.parents[1]).activations(request["activations"])
 
 
-def _machine() -> dict[str, Any]:
-    return {"threads": torch.get_num_threads(), "cores": os.cpu_count(), "machine": platform.machine()}
+def _machine(measured: list[dict[str, Any]]) -> dict[str, Any]:
+    threads = max(found.get("threads", 1) for found in measured)
+    return {"threads": threads, "cores": os.cpu_count(), "machine": platform.machine()}
 
 
 __all__ = ["Excerpt", "Fit", "SweepRequest", "cells_of", "fit_points", "read_points", "recipe_of", "sweep"]

@@ -115,13 +115,13 @@ class JointLaw:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Several joint laws that the points allow; the loss is their median."""
+    """Several joint laws that the points allow; the loss is their mean."""
 
     laws: tuple[JointLaw, ...]
 
     def loss(self, latents: Any, tokens: Any, rows: Any) -> Any:
         """The expected held-out loss; numbers or arrays."""
-        return np.median([law.loss(latents, tokens, rows) for law in self.laws], axis=0)
+        return np.mean([law.loss(latents, tokens, rows) for law in self.laws], axis=0)
 
 
 @dataclass(frozen=True)
@@ -351,7 +351,7 @@ def chosen_law(points: Sequence[Point]) -> JointLaw:
     if len({point.budget for point in cheaper}) < 3:
         return joint_law(points, floor=False)
     tried = {floor: joint_law(cheaper, floor=floor) for floor in (False, True)}
-    errors = {floor: abs(float(np.mean([_distance(law, point) for point in unseen]))) for floor, law in tried.items()}
+    errors = {floor: float(np.abs(_distances(law, unseen)).mean()) for floor, law in tried.items()}
     return joint_law(points, floor=errors[True] < errors[False])
 
 
@@ -401,12 +401,15 @@ def speed_law(latents: Sequence[float], seconds: Sequence[float]) -> SpeedLaw:
 
 @dataclass(frozen=True)
 class Fit:
-    """All laws of one sweep. `optima` has one entry a budget; the joint law is what predicts.
+    """All laws of one sweep. `optima` has one entry a budget.
 
+    `joint` predicts within the sweep; beyond it, `without_floor` and `with_floor` are two ends of what may be.
     `spread` is the typical relative distance of a point from the joint law (root of the mean square).
     """
 
     joint: JointLaw
+    without_floor: JointLaw
+    with_floor: JointLaw
     rate: RateLaw
     optima: tuple[Optimum, ...]
     width: PowerLaw
@@ -435,6 +438,8 @@ def fit_laws(points: Sequence[Point], cost: Callable[[float], float]) -> Fit:
     losses = [optimum.loss for optimum in optima]
     return Fit(
         joint=joint,
+        without_floor=joint_law(best, floor=False),
+        with_floor=joint_law(best),
         rate=rate_law(points),
         optima=optima,
         width=power_law(budgets, [optimum.latents for optimum in optima]),
@@ -539,7 +544,6 @@ def bootstrap(
     expected = fit.joint.loss(F, N, U)
     stream = np.random.default_rng(seed)
     found = []
-    starts = {floor: joint_law(best, floor=floor) for floor in (False, True)}
     for number in range(draws):
         # Scaled up for the parameters that the fit itself used.
         drawn = stream.choice(distances, len(best)) * math.sqrt(len(best) / max(1, len(best) - 6))
@@ -555,7 +559,7 @@ def bootstrap(
         laws = [power_law(kept, [getattr(o, name) for o in optima]) for name in ("latents", "tokens", "loss")]
         exponents = [law.exponent for law in laws]
         with_floor = number % 2 == 1
-        joint = joint_law(made, starts[with_floor], floor=with_floor)
+        joint = joint_law(made, fit.with_floor if with_floor else fit.without_floor, floor=with_floor)
         found.append(Draw(joint, *exponents, residual=float(stream.choice(drawn))))
     return found
 
