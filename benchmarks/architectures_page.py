@@ -96,9 +96,9 @@ def _line(rows: list[dict[str, Any]], k: int) -> dict[str, Any]:
         values.append(near["fvu"] if fvu is None else fvu)
         nearest.append(near)
     line: dict[str, Any] = {
-        name: statistics.median(row[name] for row in nearest)
+        name: statistics.median(found)
         for name in ("l0", "dead_fraction", "ce_recovered", "seconds")
-        if all(row.get(name) is not None for row in nearest)
+        if (found := [row[name] for row in nearest if row.get(name) is not None])
     }
     fvu = statistics.median(values)
     spread = {"median": fvu, "min": min(values), "max": max(values)}
