@@ -135,6 +135,16 @@ def test_a_plan_says_what_it_does_not_know(swept: Run) -> None:
         advice(fit, Budget(flops=1e6), run=None, rows=1000)
 
 
+def test_without_a_sweep_the_shipped_fit_answers_and_says_so(toy_shards: ShardStore, tmp_path: Path) -> None:
+    found = plan(None, "5min")
+    assert found["recommended"]["notes"][0].startswith("By the fit that comes with monoscope: smollm2-135m")
+    assert abs(found["fit"]["held_back"]["relative_error"]) < 0.02
+    run = _run(tmp_path / "run", toy_shards)
+    on_toy = plan(run, "5min")["recommended"]
+    assert on_toy["epochs"] == on_toy["tokens"] / toy_shards.rows("train"), "the rows are the run's own"
+    assert "More text would serve better" in " ".join(on_toy["notes"])
+
+
 @pytest.mark.parametrize(
     ("text", "seconds", "flops"),
     [

@@ -44,7 +44,7 @@ def _sizes(fit: Fit, cost: Callable[[float], float]) -> Chart:  # noqa: ARG001
     line = np.geomspace(budgets[0], budgets[-1] * 4, 40)
     series = []
     for name, law, found in (("latents", fit.width, "latents"), ("tokens", fit.tokens, "tokens")):
-        told = f"{name} ∝ C^{law.exponent:.2f}"
+        told = f"{name} as C^{law.exponent:.2f}"
         series.append(Series(told, budgets, [getattr(optimum, found) for optimum in fit.optima], mark="points"))
         series.append(Series(told, line.tolist(), law.at(line).tolist(), mark="line"))
     return Chart(
@@ -59,7 +59,7 @@ def _losses(fit: Fit, held_back: HeldBack | None) -> Chart:
     plain, floored = fit.loss, fit.loss_with_floor
     series = [
         Series("measured", budgets, [optimum.loss for optimum in fit.optima], mark="points"),
-        Series(f"∝ C^{plain.exponent:.3f}", line.tolist(), plain.at(line).tolist(), mark="line"),
+        Series(f"as C^{plain.exponent:.3f}", line.tolist(), plain.at(line).tolist(), mark="line"),
         Series(f"with floor {floored.floor:.3f}", line.tolist(), floored.at(line).tolist(), mark="line", dashed=True),
     ]
     if held_back is not None:

@@ -17,9 +17,9 @@ from monoscope.train.law import (
     bootstrap,
     budget_groups,
     cheapest_loss,
-    chosen_law,
     effective_tokens,
     fit_laws,
+    floor_helps,
     flops_per_token,
     hold_back,
     interval,
@@ -61,7 +61,9 @@ def made(law: JointLaw = TRUE, *, noise: float = 0.0, rows: int = ROWS, budgets:
 
 @pytest.mark.parametrize("law", [TRUE, FLOORED])
 def test_the_joint_law_is_found_again(law: JointLaw) -> None:
-    found = chosen_law(best_of_rates(made(law)))
+    points = best_of_rates(made(law))
+    assert floor_helps(points) == (law is FLOORED)
+    found = joint_law(points, floor=law is FLOORED)
     assert found.floor == pytest.approx(law.floor, rel=1e-2, abs=1e-9)
     assert found.width_exponent == pytest.approx(law.width_exponent, rel=2e-2)
     assert found.token_exponent == pytest.approx(law.token_exponent, rel=2e-2)
@@ -79,9 +81,12 @@ def test_with_noise_the_largest_budget_is_predicted_within_two_per_cent() -> Non
 
 def test_the_exponents_of_width_and_tokens_sum_to_one() -> None:
     """For costs that are proportional to width, C = 2 d F N, whatever the losses are."""
-    for noise in (0.0, 0.02):
-        fit = fit_laws(made(noise=noise), cost)
-        assert fit.width.exponent + fit.tokens.exponent == pytest.approx(1.0, abs=1e-6)  # tokens are whole
+    for points in (made(), made(noise=0.02)):
+        optima = [parabola(group, cost) for group in budget_groups(best_of_rates(points))]
+        width, tokens = (
+            power_law([o.budget for o in optima], [getattr(o, name) for o in optima]) for name in ("latents", "tokens")
+        )
+        assert width.exponent + tokens.exponent == pytest.approx(1.0, abs=1e-6)  # tokens are whole
     # At the true optimum (A F^-a)^p a = (B N^-b)^p b, so F grows with C^(b / (a + b)).
     exact = fit_laws(made(), cost)
     assert exact.width.exponent == pytest.approx(0.3 / 0.5, abs=0.01)

@@ -28,7 +28,7 @@ Array = NDArray[np.floating[Any]]
 _ROBUST = 0.01
 # What Muennighoff et al. found for language models; used where no point reads its rows more than once.
 ASSUMED_REUSE = 15.0
-_WIDTH_STARTS, _TOKEN_STARTS, _SHARPNESS_STARTS, _FLOOR_STARTS = (0.1, 0.3), (0.2, 0.5), (1.0, 3.0), (0.2, 0.7)
+_WIDTH_STARTS, _TOKEN_STARTS, _SHARPNESS_STARTS, _FLOOR_STARTS = (0.1, 0.3), (0.3,), (1.0, 3.0), (0.3, 0.7)
 _SHARPEST, _MOST_REUSE = 20.0, 1000.0
 _SPARSE = ("topk", "batchtopk", "matryoshka")
 _DENSE = {"relu": 10, "jumprelu": 10, "gated": 14}
@@ -340,8 +340,8 @@ def _starts(mid_F: float, mid_N: float, middle: float, least: float, floor: bool
     return found
 
 
-def chosen_law(points: Sequence[Point]) -> JointLaw:
-    """With or without a floor: whichever predicts the dearest budget better from the cheaper ones.
+def floor_helps(points: Sequence[Point]) -> bool:
+    """Whether a law with a floor predicts the dearest budget better from the cheaper ones than a law without.
 
     Over the budgets of a sweep a floor and a bend can hardly be told apart, so the closer fit is no guide.
     """
@@ -349,10 +349,10 @@ def chosen_law(points: Sequence[Point]) -> JointLaw:
     cheaper = [point for point in points if point.budget < dearest]
     unseen = [point for point in points if point.budget == dearest]
     if len({point.budget for point in cheaper}) < 3:
-        return joint_law(points, floor=False)
+        return False
     tried = {floor: joint_law(cheaper, floor=floor) for floor in (False, True)}
     errors = {floor: float(np.abs(_distances(law, unseen)).mean()) for floor, law in tried.items()}
-    return joint_law(points, floor=errors[True] < errors[False])
+    return errors[True] < errors[False]
 
 
 def _distance(law: JointLaw, point: Point) -> float:
@@ -429,7 +429,8 @@ def fit_laws(points: Sequence[Point], cost: Callable[[float], float]) -> Fit:
         BadRequest  too few points.
     """
     best = best_of_rates(points)
-    joint = chosen_law(best)
+    ends = {floor: joint_law(best, floor=floor) for floor in (False, True)}
+    joint = ends[floor_helps(best)]
     groups = budget_groups(best)
     optima = tuple(parabola(group, cost) for group in groups if len(group) >= 3)
     if len(optima) < 2:
@@ -438,8 +439,8 @@ def fit_laws(points: Sequence[Point], cost: Callable[[float], float]) -> Fit:
     losses = [optimum.loss for optimum in optima]
     return Fit(
         joint=joint,
-        without_floor=joint_law(best, floor=False),
-        with_floor=joint_law(best),
+        without_floor=ends[False],
+        with_floor=ends[True],
         rate=rate_law(points),
         optima=optima,
         width=power_law(budgets, [optimum.latents for optimum in optima]),
