@@ -2,6 +2,8 @@
 
 from typing import Any
 
+_INHERITED = 0.1
+
 
 def metrics_text(found: dict[str, Any]) -> str:
     """The figures of a dictionary, each with what it is against."""
@@ -112,6 +114,10 @@ def _pair_lines(pair: dict[str, Any]) -> list[str]:
     cosine, together, splits = pair["cosine"], pair["correlation"], pair["splits"]
     chance, mixed = cosine["random"], together["random"]
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in splits["kinds"].items() if count)
+    inherited = [
+        f"  {100 * pair['same_number_share']:.0f} % of the nearest have the same number: both began with the same "
+        "random rows (one seed), so part of the likeness is inherited"
+    ]
     return [
         f"{pair['a']} beside {pair['b']}: {pair['latents']:,} latents that fire, {pair['rows']:,} held-out tokens",
         f"  nearest by cosine {cosine['mean']:.3f} on average (random rows {chance['mean']:.3f}); above 0.7 "
@@ -122,6 +128,7 @@ def _pair_lines(pair: dict[str, Any]) -> list[str]:
         f"  one to one: mean cosine {pair['mcc']:.3f} (random rows {pair['mcc_random']:.3f})",
         f"  {100 * splits['split_share']:.0f} % of the parents have two children or more, "
         f"{splits['children_per_parent']:.2f} on average; of {pair['b']}'s latents: {kinds}",
+        *(inherited if pair["same_number_share"] > _INHERITED else []),
     ]
 
 

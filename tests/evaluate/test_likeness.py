@@ -32,6 +32,7 @@ def test_a_permuted_copy_is_found_whole() -> None:
     assert told["mcc"] == pytest.approx(1)
     assert told["cosine"]["above_0.9"] == told["correlation"]["above_0.9"] == told["mutual_share"] == 1
     assert told["cosine"]["random"]["above_0.9"] == told["correlation"]["random"]["above_0.9"] == 0
+    assert told["same_number_share"] == float((back == torch.arange(200)).double().mean())
     assert sum(tenth["latents"] for tenth in told["deciles"]) == told["latents"] == 200
     assert told["mcc_random"] < 0.75
 

@@ -194,7 +194,9 @@ def likeness_figures(
 ) -> dict[str, Any]:
     """Shares, means and deciles of density, over the latents of A that fire; the chance figures beside them.
 
-    `chance` are the partners of A among `random_rows` of B, `mixed` the correlations with B's `shifted` codes.
+    `chance` are the partners of A among `random_rows` of B, `mixed` the correlations with B's `shifted` codes. A
+    `same_number_share` that is not near 0 tells that both were started from the same random rows, as trainings of one
+    seed are: their likeness is then partly inherited, not found.
     """
     live, live_b = found.fires_a > 0, found.fires_b > 0
     by_cosine, by_chance = found.cosine.score[live], chance.score[live]
@@ -208,6 +210,7 @@ def likeness_figures(
         "cosine_back": _spread(found.cosine.back_score[live_b]),
         "correlation": _spread(together) | {"random": _spread(mixed_up)},
         "mutual_share": _mean(found.cosine.mutual[live].double()),
+        "same_number_share": _mean((found.cosine.partner == torch.arange(len(live)))[live].double()),
         "both_agree_share": _mean((found.cosine.partner == found.correlation.partner)[live].double()),
         "mcc": _mean(pairs),
         "mcc_random": _mean(random_pairs),
