@@ -61,12 +61,14 @@ COLUMNS = (
 class Size:
     """How much is trained on a suite. `l0` is k or the L0 that is steered to, about 0.85 of the true L0 of as many of
     the most frequent features as there are latents; Matryoshka, whose early groups spend some of it, gets `outer_l0`.
+    `rows` are the distinct tokens among them.
     """
 
     latents: int
     l0: int
     outer_l0: int
     tokens: int
+    rows: int
     batch_rows: int
     learning_rate: float
     dead_tokens: int
@@ -74,10 +76,11 @@ class Size:
 
 
 SIZES = {
-    "16k": Size(4096, 21, 24, 1_500_000, 1024, 2e-3, 5_000, 20_000),
-    "small": Size(256, 4, 4, 1_000_000, 512, 3e-3, 3_000, 15_000),
-    "correlated": Size(256, 4, 4, 1_000_000, 512, 3e-3, 3_000, 15_000),
-    "trees": Size(256, 4, 4, 1_000_000, 512, 3e-3, 3_000, 15_000),
+    "16k": Size(4096, 21, 24, 1_500_000, 1_500_000, 1024, 2e-3, 5_000, 20_000),
+    "2k": Size(512, 7, 8, 800_000, 400_000, 1024, 2e-3, 3_000, 10_000),
+    "small": Size(256, 4, 4, 800_000, 400_000, 512, 3e-3, 3_000, 10_000),
+    "correlated": Size(256, 4, 4, 800_000, 400_000, 512, 3e-3, 3_000, 10_000),
+    "trees": Size(256, 4, 4, 800_000, 400_000, 512, 3e-3, 3_000, 10_000),
 }
 
 
@@ -191,7 +194,7 @@ def recipe_for(arch: str, size: Size, settings: Any) -> Recipe:
 
 def learn(suite: str, world: SyntheticSettings, recipe: Recipe) -> dict[str, Any]:
     """Train, finish and score one architecture; a training that was stopped goes on."""
-    store = KeptStore(world, train_rows=recipe.tokens, held_rows=HELD_PIECES * 16_384)
+    store = KeptStore(world, train_rows=min(recipe.tokens, SIZES[suite].rows), held_rows=HELD_PIECES * 16_384)
     request = {"suite": suite, **asdict(recipe)}
     folder = bench_cache() / "recovery" / digest_of(request)[:12]
     feed = Feed(store, batch_rows=recipe.batch_rows, seed=recipe.seed, buffer_rows=BUFFER_ROWS)
@@ -199,7 +202,7 @@ def learn(suite: str, world: SyntheticSettings, recipe: Recipe) -> dict[str, Any
     found = train(feed, recipe, folder, request=request, progress=Lines(), checkpoint_seconds=60.0)
     assert found is not None
     seconds, worked = time.perf_counter() - began, time.process_time() - worked
-    few = KeptStore(world, train_rows=min(FINISH_ROWS, recipe.tokens), held_rows=1)
+    few = KeptStore(world, train_rows=min(FINISH_ROWS, store.rows("train")), held_rows=1)
     dictionary, _ = finish(*found[:2], recipe, few, name=recipe.arch)
     (folder / "state.safetensors").unlink()
     return {"seconds": seconds, "processor_seconds": worked, **scores(dictionary, store)}

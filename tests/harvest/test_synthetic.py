@@ -141,4 +141,5 @@ def test_what_makes_no_world_is_refused(change: dict[str, float]) -> None:
 
 
 def test_suites_have_names() -> None:
-    assert set(SUITES) == {"16k", "small", "correlated", "trees"}
+    assert set(SUITES) == {"16k", "2k", "small", "correlated", "trees"}
+    assert float(GroundTruth.draw(SUITES["2k"]()).density.sum()) == pytest.approx(11, abs=0.5)
