@@ -16,6 +16,8 @@ from monoscope.dictionary.shelf import load_dictionary
 from monoscope.model.transformer import LanguageModel, load_model
 from monoscope.render.card import Card, card_html, cards_html
 from monoscope.render.tokens import display_units
+from monoscope.sweep import SweepRequest
+from monoscope.sweep import sweep as measure_sweep
 from monoscope.train.recipes import Recipe
 
 
@@ -40,6 +42,15 @@ class Study:
         recipe = Recipe(**settings)
         found = training.train_dictionary(self.run, recipe, name=name, activations=activations, progress=self._progress)
         return self.dictionary(found["name"])
+
+    def sweep(self, *, name: str | None = None, activations: str | None = None, **settings: Any) -> dict[str, Any]:
+        """Many small trainings and their scaling laws; the settings are those of `SweepRequest`."""
+        wanted = SweepRequest(**settings)
+        return measure_sweep(self.run, wanted, name=name, activations=activations, progress=self._progress)
+
+    def plan(self, budget: str, *, name: str | None = None) -> dict[str, Any]:
+        """The best dictionary for a budget: `30min`, `2h`, or FLOPs as `1e15`."""
+        return planner.plan(self.run, budget, name=name)
 
     def evaluate(self, name: str | None = None) -> dict[str, Any]:
         """The figures of a dictionary on held-out text."""

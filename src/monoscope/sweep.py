@@ -188,10 +188,10 @@ class Excerpt(ShardStore):
 
 
 class Stopwatch:
-    """Tells a training's progress in GFLOPs, and takes the time of its steps."""
+    """Tells a training's progress as part of the sweep's, and takes the time of its steps."""
 
-    def __init__(self, progress: Progress, flops_a_token: float) -> None:
-        self._progress, self._flops, self._owed = progress, flops_a_token, 0.0
+    def __init__(self, progress: Progress, units_a_token: float) -> None:
+        self._progress, self._units, self._owed = progress, units_a_token, 0.0
         self._last: float | None = None
         self.steps: list[float] = []
 
@@ -204,7 +204,7 @@ class Stopwatch:
         if self._last is not None:
             self.steps.append(now - self._last)
         self._last = now
-        self._owed += amount * self._flops / 1e9
+        self._owed += amount * self._units
         told = int(self._owed)
         self._owed -= told
         self._progress.advance(told, **facts)
@@ -269,13 +269,15 @@ class _Bench:
         self._sample = Excerpt.take(shards, train=_STATISTICS_ROWS, held=0)
         self._feed: tuple[int, Feed] | None = None
         self._done: list[Point] = []
+        self._unit = 1e9
 
     def measure(self) -> None:
         cells = cells_of(self._wanted, self._shards.d_model, self._shards.rows("train"))
         remove_leftovers(self._folder / "points")
         total = sum(cell.budget * (3 if cell.swept else 1) for cell in cells)
         already = sum(found["budget"] for found in read_points(self._folder))
-        self._progress.start("sweep", round(total / 1e9), "GFLOP", round(already / 1e9))
+        self._unit, told = (1e9, "GFLOP") if total > 1e12 else (1e6, "MFLOP")
+        self._progress.start("sweep", round(total / self._unit), told, round(already / self._unit))
         for cell in cells:
             if cell.swept:
                 self._rates(cell)
@@ -323,7 +325,7 @@ class _Bench:
         recipe = recipe_of(self._wanted, cell.latents, cell.tokens, rate)
         running = self._folder / "running" / key
         flops = flops_per_token(self._wanted.arch, self._shards.d_model, cell.latents, self._wanted.k)
-        watch, began = Stopwatch(self._progress, flops), time.perf_counter()
+        watch, began = Stopwatch(self._progress, flops / self._unit), time.perf_counter()
         found = train(
             self._feed_of(cell.rows),
             recipe,
