@@ -64,8 +64,9 @@ def test_a_permuted_copy_is_the_same_dictionary(run: Run) -> None:
     assert kinds["heir"] + kinds["silent"] == N
 
 
-def test_every_latent_twice_is_found_as_a_duplicate(run: Run) -> None:
-    found = compare(_ids(run, "twice", "a"))
+@pytest.mark.parametrize("parents", ["direction", "firing"])
+def test_every_latent_twice_is_found_as_a_duplicate(run: Run, parents: str) -> None:
+    found = compare(_ids(run, "twice", "a"), parents=parents)
     assert [one["name"] for one in found["dictionaries"]] == ["a", "twice"]
     kinds = found["pairs"][0]["splits"]["kinds"]
     assert kinds["duplicate"] == kinds["heir"]
@@ -123,6 +124,8 @@ def test_what_cannot_be_compared_is_refused(run: Run) -> None:
     ):
         with pytest.raises(BadRequest, match=sentence):
             compare(wanted)
+    with pytest.raises(BadRequest, match="--parents"):
+        compare(_ids(run, "a", "copy"), parents="age")
     with pytest.raises(ArtifactNotFound, match="no dictionary named"):
         compare(_ids(run, "a", "nothere"))
     with pytest.raises(BadRequest, match="None of"):

@@ -426,6 +426,7 @@ def compare(
     *dictionaries: Annotated[str, Parameter(help="RUN:NAME, two or more; RUN alone where it holds one.")],
     titles: Annotated[bool, Parameter(negative="", help="Which titles of the text each has a feature for.")] = False,
     family: Annotated[str | None, Parameter(help="Words such as 'france,germany': how their feature splits.")] = None,
+    parents: Annotated[str, Parameter(help="How parents are found: by direction, or by firing.")] = "direction",
     limit: Annotated[int | None, Parameter(help="How many matches and splits of each pair.")] = None,
     replace: Replace = False,
     as_json: AsJson = False,
@@ -436,7 +437,13 @@ def compare(
 
     words = [word.strip() for word in (family or "").split(",") if word.strip()]
     result = compare_dictionaries(
-        dictionaries, by_titles=titles, family=words, limit=limit, replacing_it=replace, progress=Board(_stderr)
+        dictionaries,
+        by_titles=titles,
+        family=words,
+        parents=parents,
+        limit=limit,
+        replacing_it=replace,
+        progress=Board(_stderr),
     )
     _tell(result, as_json, compare_text)
 

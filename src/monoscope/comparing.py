@@ -26,7 +26,20 @@ from monoscope.evaluate.completeness import (
 )
 from monoscope.evaluate.likeness import correlations, likeness, likeness_figures, nearest, random_rows, shifted
 from monoscope.evaluate.mentions import find_mentions, titles
-from monoscope.evaluate.splitting import KINDS, PART, Branch, Splits, find_splits, grow, summary
+from monoscope.evaluate.splitting import (
+    KINDS,
+    NEW,
+    PART,
+    WAYS,
+    Branch,
+    Parents,
+    Splits,
+    find_splits,
+    grow,
+    parents_by_direction,
+    parents_by_firing,
+    summary,
+)
 from monoscope.evaluate.telling import best_teller
 from monoscope.lineup import ROWS, Chosen, Lineup, choose
 
@@ -38,6 +51,7 @@ def compare(
     *,
     by_titles: bool = False,
     family: Sequence[str] = (),
+    parents: str = "direction",
     limit: int | None = None,
     replacing_it: bool = False,
     progress: Progress = SILENT,
@@ -45,25 +59,33 @@ def compare(
     """Compare dictionaries written as RUN:NAME, each with the next wider one.
 
     `by_titles` asks for completeness as well, `family` for the tree below the feature that best tells these words.
+    `parents` says how the parent of a latent is found: by `direction` or by `firing`.
 
     Raises
         BadRequest  fewer than two are named, one twice, or they are not of one model and site.
     """
+    if parents not in WAYS:
+        raise BadRequest(f"--parents {parents!r} is not known; choose direction or firing.")
     line = Lineup(choose(wanted), progress)
     pairs = [_pair(line, a, b, replacing_it) for a, b in zip(line.chosen, line.chosen[1:], strict=False)]
     names = list(zip(line.chosen, line.chosen[1:], pairs, strict=False))
     told: dict[str, Any] = {
         "dictionaries": [_about(one) for one in line.chosen],
         "text": line.text,
-        "pairs": [{"a": a.label, "b": b.label, **pair.figures} for a, b, pair in names],
+        "parents": parents,
+        "pairs": [_figures(a, b, pair, parents) for a, b, pair in names],
         "matches": [row for a, b, pair in names for row in _matches(a, b, pair)[:limit]],
-        "splits": [row for a, b, pair in names for row in _families(a, b, pair.splits)[:limit]],
+        "splits": [row for a, b, pair in names for row in _families(a, b, pair.splits[parents])[:limit]],
     }
     if family:
-        told["tree"] = _tree(line, [pair.splits for pair in pairs], family)
+        told["tree"] = _tree(line, [pair.splits[parents] for pair in pairs], family)
     if by_titles:
         told["completeness"] = _completeness(line, replacing_it)
     return told
+
+
+def _figures(a: Chosen, b: Chosen, pair: Pair, parents: str) -> dict[str, Any]:
+    return {"a": a.label, "b": b.label, **pair.figures, "splits": pair.figures["splits"][parents]}
 
 
 def _about(one: Chosen) -> dict[str, Any]:
@@ -83,16 +105,24 @@ def _pair(line: Lineup, a: Chosen, b: Chosen, replacing_it: bool) -> Pair:
 
 
 def _compare_pair(a: Dictionary, b: Dictionary, codes_a: Codes, codes_b: Codes) -> Pair:
-    found = likeness(a, b, codes_a, codes_b)
-    chance = nearest(a.W_dec, random_rows(b.W_dec))
-    mixed = correlations(codes_a, shifted(codes_b))[0]
-    parent, cosine = found.cosine.back, found.cosine.back_score
-    splits = find_splits(codes_a, codes_b, b.W_dec, parent, cosine, found.correlation_back)
+    found, late = likeness(a, b, codes_a, codes_b), shifted(codes_b)
+    chance, mixed = nearest(a.W_dec, random_rows(b.W_dec)), correlations(codes_a, late)[0]
     figures = likeness_figures(found, a, b, chance, mixed)
-    # The same judgement of children whose parents are random rows that fire as A's latents do: what chance accepts.
+    splits = {
+        "direction": find_splits(codes_a, codes_b, b.W_dec, parents_by_direction(found)),
+        "firing": find_splits(codes_a, codes_b, b.W_dec, parents_by_firing(found.correlation, a.W_dec, b.W_dec)),
+    }
+    # The same judgement of children whose parents are random rows that fire as A's latents do, and of B's latents that
+    # fire half a text later: what chance accepts.
     drawn = nearest(random_rows(a.W_dec), b.W_dec)
-    control = find_splits(codes_a, codes_b, b.W_dec, drawn.back, drawn.back_score, torch.zeros(b.n_latents))
-    figures["splits"] = summary(splits) | {"random": summary(control)}
+    silent = torch.zeros(b.n_latents)
+    by_chance = {
+        "direction": find_splits(
+            codes_a, codes_b, b.W_dec, Parents(drawn.back, drawn.back_score, silent, drawn.back_score < NEW)
+        ),
+        "firing": find_splits(codes_a, late, b.W_dec, parents_by_firing(mixed, a.W_dec, b.W_dec)),
+    }
+    figures["splits"] = {way: summary(splits[way]) | {"random": summary(by_chance[way])} for way in WAYS}
     return Pair(matches_table(found), splits, figures)
 
 

@@ -2,16 +2,29 @@ import pytest
 import torch
 
 from monoscope.evaluate.codes import Codes
-from monoscope.evaluate.likeness import correlations, nearest
-from monoscope.evaluate.splitting import KINDS, Splits, explained, find_splits, grow, summary
+from monoscope.evaluate.likeness import Likeness, correlations, nearest
+from monoscope.evaluate.splitting import (
+    KINDS,
+    Splits,
+    explained,
+    find_splits,
+    grow,
+    parents_by_direction,
+    parents_by_firing,
+    summary,
+)
 
 from .planted import codes_of, sparse_rows
 
 
-def split_of(rows_narrow: torch.Tensor, rows_wide: torch.Tensor, narrow: Codes, wide: Codes) -> Splits:
+def split_of(
+    rows_narrow: torch.Tensor, rows_wide: torch.Tensor, narrow: Codes, wide: Codes, *, by_firing: bool = False
+) -> Splits:
     near = nearest(rows_narrow, rows_wide)
-    _, _, backward = correlations(narrow, wide, near)
-    return find_splits(narrow, wide, rows_wide, near.back, near.back_score, backward)
+    firing, forward, backward = correlations(narrow, wide, near)
+    found = Likeness(near, firing, forward, backward, narrow.fires, wide.fires, narrow.code.n_rows)
+    family = parents_by_firing(firing, rows_narrow, rows_wide) if by_firing else parents_by_direction(found)
+    return find_splits(narrow, wide, rows_wide, family)
 
 
 def planted() -> tuple[torch.Tensor, torch.Tensor, Codes, Codes]:
@@ -57,6 +70,15 @@ def test_a_planted_split_is_found() -> None:
     assert told["split_share"] == 1
     assert told["children_per_parent"] == 2.5
     assert told["kinds"]["silent"] == 1
+
+
+def test_parents_by_firing_need_no_directions() -> None:
+    rows_narrow, rows_wide, narrow, wide = planted()
+    turned = split_of(rows_narrow.flip(0), rows_wide, narrow, wide, by_firing=True)
+    assert turned.parent[:5].tolist() == [0, 0, 0, 1, 1]
+    kinds = [KINDS[kind] for kind in turned.kind.tolist()]
+    assert kinds == ["part", "part", "duplicate", "heir", "absorbed", "new", "silent", "new"]
+    assert float(turned.cosine[3]) < 0.2 < 0.9 < float(turned.correlation[3])
 
 
 def test_the_tree_tells_how_much_the_children_explain() -> None:

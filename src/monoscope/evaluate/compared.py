@@ -14,18 +14,21 @@ from monoscope.core.artifact import digest_file, plain, read_json, staging, writ
 from monoscope.core.errors import Damaged
 from monoscope.evaluate.completeness import Concept
 from monoscope.evaluate.likeness import Likeness
-from monoscope.evaluate.splitting import KINDS, Splits
+from monoscope.evaluate.splitting import KINDS, WAYS, Splits
 
 FORMAT, VERSION = "monoscope.comparison", 1
-MANIFEST, MATCHES, SPLITS, CONCEPTS = "manifest.json", "matches.parquet", "splits.parquet", "concepts.parquet"
+MANIFEST, MATCHES, CONCEPTS = "manifest.json", "matches.parquet", "concepts.parquet"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two dictionaries compared, `a` not wider than `b`: a table of A's latents, one of B's, and the figures."""
+    """Two dictionaries compared, `a` not wider than `b`: a table of A's latents, what became of them, the figures.
+
+    `splits` are by the way in which parents were found, `direction` and `firing`.
+    """
 
     matches: pa.Table
-    splits: Splits
+    splits: dict[str, Splits]
     figures: dict[str, Any]
 
 
@@ -47,11 +50,15 @@ def matches_table(found: Likeness) -> pa.Table:
 
 def save_pair(folder: Path, pair: Pair, request: dict[str, Any]) -> None:
     """Write the comparison of two dictionaries, in place of an older one."""
-    columns = {field.name: getattr(pair.splits, field.name).numpy() for field in fields(pair.splits)}
-    columns.pop("parent_fires")  # stands in the other table
+    tables = {f"splits_{way}.parquet": _splits_table(splits) for way, splits in pair.splits.items()}
+    _save(folder, {MATCHES: pair.matches, **tables}, pair.figures, request)
+
+
+def _splits_table(splits: Splits) -> pa.Table:
+    columns = {field.name: getattr(splits, field.name).numpy() for field in fields(splits)}
+    columns.pop("parent_fires")  # stands in the table of matches
     columns["kind"] = pa.array([KINDS[kind] for kind in columns["kind"].tolist()])
-    splits = pa.table({"feature": np.arange(len(columns["parent"]), dtype=np.int32), **columns})
-    _save(folder, {MATCHES: pair.matches, SPLITS: splits}, pair.figures, request)
+    return pa.table({"feature": np.arange(len(columns["parent"]), dtype=np.int32), **columns})
 
 
 def load_pair(folder: Path, request: dict[str, Any]) -> Pair | None:
@@ -63,14 +70,18 @@ def load_pair(folder: Path, request: dict[str, Any]) -> Pair | None:
     manifest = _manifest(folder, request)
     if manifest is None:
         return None
-    matches, table = _table(folder, MATCHES, manifest), _table(folder, SPLITS, manifest)
-    columns = {name: torch.from_numpy(table[name].to_numpy().copy()) for name in table.column_names if name != "kind"}
+    matches = _table(folder, MATCHES, manifest)
+    parent_fires = torch.from_numpy(matches["firings"].to_numpy().copy())
+    splits = {way: _splits(_table(folder, f"splits_{way}.parquet", manifest), parent_fires) for way in WAYS}
+    return Pair(matches, splits, manifest["figures"])
+
+
+def _splits(table: pa.Table, parent_fires: torch.Tensor) -> Splits:
     numbers = {name: number for number, name in enumerate(KINDS)}
     kind = torch.tensor([numbers[name] for name in table["kind"].to_pylist()])
-    parent_fires = torch.from_numpy(matches["firings"].to_numpy().copy())
     names = {field.name for field in fields(Splits)} - {"kind", "parent_fires"}
-    splits = Splits(**{name: columns[name] for name in names}, kind=kind, parent_fires=parent_fires)
-    return Pair(matches, splits, manifest["figures"])
+    columns = {name: torch.from_numpy(table[name].to_numpy().copy()) for name in names}
+    return Splits(**columns, kind=kind, parent_fires=parent_fires)
 
 
 def save_concepts(

@@ -1,7 +1,8 @@
 """How a feature of a small dictionary comes apart in a wider one.
 
-The parent of a latent of the wider dictionary is the latent of the smaller whose decoder row is nearest to its own. A
-child is believed when the parent also fires: `shared` is the share of the child's firings on which the parent fires.
+The parent of a latent of the wider dictionary is the latent of the smaller whose decoder row is nearest to its own, or
+the one whose activations go most alike: two dictionaries agree on directions only after long training, on firing sooner.
+A child is believed when the parent also fires: `shared` is the share of the child's firings on which it does.
 """
 
 import math
@@ -9,19 +10,21 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from monoscope.evaluate.codes import Codes
-from monoscope.evaluate.likeness import SAME
+from monoscope.evaluate.likeness import SAME, Likeness, Partners
 
-NEW, TOGETHER, HEIR, ABSORBED = 0.4, 0.5, 0.7, 0.1
+WAYS = ("direction", "firing")
+NEW, NEW_FIRING = 0.4, 0.1
+TOGETHER, HEIR, ABSORBED = 0.5, 0.7, 0.1
 SILENT, NOVEL, LOOSE, PART, DUPLICATE, ABSORBS, HEIRS = range(7)
 KINDS = ("silent", "new", "loose", "part", "duplicate", "absorbed", "heir")
 MEANING = {
     "silent": "never fires on the rows that were read",
-    "new": f"points like nothing in the smaller dictionary: its best cosine is below {NEW}",
-    "loose": f"points most like its parent, which fires on less than {TOGETHER} of its firings",
+    "new": f"like nothing in the smaller dictionary: the best cosine is below {NEW}, or correlation below {NEW_FIRING}",
+    "loose": f"most like its parent, which fires on less than {TOGETHER} of its firings",
     "part": f"the parent fires on at least {TOGETHER} of its firings",
     "duplicate": f"a part whose decoder row has cosine {SAME} or more with that of a more frequent sibling",
     "absorbed": (
@@ -30,6 +33,30 @@ MEANING = {
     ),
     "heir": f"the part that correlates best with the parent, where that is at least {HEIR}: the parent lives on in it",
 }
+
+
+@dataclass(frozen=True)
+class Parents:
+    """The parent of each latent of a wider dictionary, how alike they are in both ways, and who has none: the `new`."""
+
+    parent: Int[Tensor, "n_wide"]
+    cosine: Float[Tensor, "n_wide"]
+    correlation: Float[Tensor, "n_wide"]
+    new: Bool[Tensor, "n_wide"]
+
+
+def parents_by_direction(found: Likeness) -> Parents:
+    """The latents of A whose decoder rows are nearest to those of B's latents."""
+    near = found.cosine
+    return Parents(near.back, near.back_score, found.correlation_back, near.back_score < NEW)
+
+
+def parents_by_firing(
+    found: Partners, rows_a: Float[Tensor, "n_narrow d"], rows_b: Float[Tensor, "n_wide d"]
+) -> Parents:
+    """The latents of A whose activations correlate best with those of B's latents."""
+    cosine = torch.nn.functional.cosine_similarity(rows_a[found.back], rows_b, dim=1)
+    return Parents(found.back, cosine, found.back_score, found.back_score < NEW_FIRING)
 
 
 @dataclass(frozen=True)
@@ -77,18 +104,12 @@ class Branch:
     children: tuple["Branch", ...] = field(default=())
 
 
-def find_splits(
-    narrow: Codes,
-    wide: Codes,
-    rows: Float[Tensor, "n_wide d"],
-    parent: Int[Tensor, "n_wide"],
-    cosine: Float[Tensor, "n_wide"],
-    correlation: Float[Tensor, "n_wide"],
-) -> Splits:
-    """Judge every latent of the wider dictionary, whose decoder rows are `rows`, as a child of its `parent`.
+def find_splits(narrow: Codes, wide: Codes, rows: Float[Tensor, "n_wide d"], family: Parents) -> Splits:
+    """Judge every latent of the wider dictionary, whose decoder rows are `rows`, as a child of its parent.
 
-    `cosine` and `correlation` are those with the parent; both codes are of the same tokens in the same order.
+    Both codes are of the same tokens in the same order.
     """
+    parent, cosine, correlation = family.parent, family.cosine, family.correlation
     at, child = wide.code.rows, wide.code.indices.long()
     with_parent = narrow.values_at(at, parent[child]) > 0
     both = torch.bincount(child[with_parent], minlength=len(parent))
@@ -99,7 +120,7 @@ def find_splits(
     covers = both / narrow.fires[parent].clamp(min=1)
     kind = torch.full((len(parent),), PART)
     kind[shared < TOGETHER] = LOOSE
-    kind[cosine < NEW] = NOVEL
+    kind[family.new] = NOVEL
     kind[wide.fires == 0] = SILENT
     kind[_doubles(kind, parent, wide.fires, rows)] = DUPLICATE
     heir = _heirs(kind, parent, correlation, len(narrow.fires))

@@ -1,0 +1,108 @@
+"""Draw how a family of words splits across dictionaries of one run, and which titles each has a feature for.
+
+python examples/splitting.py RUN FOLDER --names w2048 w8192 w32768
+"""
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from monoscope.comparing import compare
+from monoscope.console import Board
+from monoscope.core.artifact import replacing
+from monoscope.core.run import Run
+from monoscope.evaluate.completeness import PRESENT, presence_bins
+from monoscope.render.chart import Chart, Series, write_chart
+from monoscope.render.tree import Twig, tree_svg
+
+COUNTRIES = (
+    "France,Germany,Italy,Spain,Portugal,Greece,Poland,Russia,Ukraine,Sweden,Norway,Austria,Hungary,Turkey,Egypt,Israel,"
+    "Iran,Iraq,India,Pakistan,China,Japan,Korea,Vietnam,Thailand,Indonesia,Australia,Canada,Mexico,Brazil,Argentina,Chile,"
+    "Peru,Colombia,Cuba,Nigeria,Kenya,Ethiopia,South Africa,Morocco"
+)
+MARKS = {"absorbed": "dashed", "duplicate": "hollow"}
+LEGEND = (("", "a part of its parent"), ("dashed", "absorbed: taken out of the heir"), ("hollow", "a duplicate"))
+SHOWN = (10, 3)
+
+
+def main() -> None:
+    """Read the command line, compare, draw, and tell the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--names", nargs="+", required=True, help="dictionaries of the run, at least two")
+    parser.add_argument("--parents", default="firing", help="how parents are found: firing or direction")
+    parser.add_argument("--family", default=COUNTRIES, help="the words whose feature is the root")
+    asked = parser.parse_args()
+    wanted = [f"{asked.run}:{name}" for name in asked.names]
+    family = asked.family.split(",")
+    found = compare(wanted, by_titles=True, family=family, parents=asked.parents, limit=20, progress=Board())
+    heads = [f"{one['latents']:,} latents" for one in found["dictionaries"]]
+    picture = tree_svg(_twig(found["tree"]["tree"]), heads, title="How the countries split", legend=LEGEND)
+    with replacing(asked.folder / "splitting.svg") as aside:
+        aside.write_text(picture)
+    write_chart(asked.folder / "completeness.svg", *_panels(Run(asked.run), found["completeness"]["dictionaries"]))
+    told = {key: found[key] for key in ("dictionaries", "pairs", "completeness", "tree")}
+    print(json.dumps(told, ensure_ascii=False, indent=1))
+
+
+def _twig(node: dict[str, Any], root_fires: int = 0) -> Twig:
+    root_fires = root_fires or node["fires"]
+    children = sorted(node["children"], key=lambda child: -child["covers"])
+    most = SHOWN[min(node["level"], len(SHOWN) - 1)]
+    note = f"{100 * node['covers']:.0f} %" if node["level"] else f"{node['fires']:,} tokens"
+    figures = ", ".join(f"{name} {node[name]:.2f}" for name in ("cosine", "correlation", "shared", "covers"))
+    return Twig(
+        label=", ".join(node["words"][:3]) or str(node["feature"]),
+        note=note,
+        size=node["fires"] / root_fires,
+        bond=node["shared"],
+        mark=MARKS.get(node["kind"], ""),
+        more=len(children) - most if len(children) > most else 0,
+        told=f"{node['dictionary']} {node['feature']}, {node['kind']}: {figures}",
+        children=tuple(_twig(child, root_fires) for child in children[:most]),
+    )
+
+
+def _panels(run: Run, dictionaries: list[dict[str, Any]]) -> tuple[Chart, Chart]:
+    by_frequency, by_reach = [], []
+    for one in dictionaries:
+        table = pq.read_table(run.comparison(one["name"]) / "concepts.parquet")
+        frequency, present = table["frequency"].to_pylist(), [f1 >= PRESENT for f1 in table["f1"].to_pylist()]
+        name, alive = f"{one['latents']:,} latents", one["alive"]
+        by_frequency += _series(name, [1e6 * value for value in frequency], present)
+        by_reach += _series(name, [value * alive for value in frequency], present)
+        by_reach.append(_curve(name, one["fit"], by_reach[-1].x))
+    shared = {"y_title": "share of titles with a feature", "x_log": True, "ordered": True, "y_format": ".0%"}
+    return (
+        Chart("By frequency", "mentions in a million training tokens", series=tuple(by_frequency), **shared),
+        Chart("By frequency × living latents", "mentions a token × living latents", series=tuple(by_reach), **shared),
+    )
+
+
+def _series(name: str, x: list[float], present: list[bool]) -> list[Series]:
+    bins = [one for one in presence_bins(x, present) if one["concepts"] >= 10]
+    spread = [_wilson(one["present"], one["concepts"]) for one in bins]
+    low, high = [pair[0] for pair in spread], [pair[1] for pair in spread]
+    return [Series(name, [b["reach"] for b in bins], [b["present"] for b in bins], low, high, mark="points")]
+
+
+def _curve(name: str, fit: dict[str, float], over: list[float]) -> Series:
+    ends = math.log10(min(over)), math.log10(max(over))
+    x = [10 ** (ends[0] + (ends[1] - ends[0]) * step / 40) for step in range(41)]
+    return Series(name, x, [1 / (1 + math.exp(-fit["a"] - fit["b"] * math.log10(at))) for at in x], mark="line")
+
+
+def _wilson(share: float, count: float, z: float = 1.96) -> tuple[float, float]:
+    """The interval that holds the true share 95 times in 100."""
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+if __name__ == "__main__":
+    main()
