@@ -1,8 +1,8 @@
 """How a feature of a small dictionary comes apart in a wider one.
 
 The parent of a latent of the wider dictionary is the latent of the smaller whose decoder row is nearest to its own, or
-the one whose activations go most alike: two dictionaries agree on directions only after long training, on firing sooner.
-A child is believed when the parent also fires: `shared` is the share of the child's firings on which it does.
+the one whose activations go most alike: on directions two dictionaries agree only after long training, on firing
+sooner. A child is believed when the parent fires too: `shared` is the share of the child's firings on which it does.
 """
 
 import math
