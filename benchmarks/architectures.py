@@ -50,7 +50,7 @@ _NEVER = 1e9
 
 @dataclass(frozen=True)
 class Peer:
-    """One architecture of another tool: where it runs, its learning rates with its own default first.
+    """One architecture of another tool: where it runs, and its learning rates, the likeliest first.
 
     `coefficient` is where the search for a penalty's weight begins; None where the sparsity is given.
     """
@@ -68,9 +68,9 @@ def peers(latents: int) -> tuple[Peer, ...]:
     narrower = (2**14 / latents) ** 0.5
     saelens = ("saelens", "sae_lens", "sae-lens")
     learning = ("dictionary_learning", "dictionary_learning.training", "dictionary-learning")
-    theirs = tuple(float(f"{2e-4 * narrower * factor:.2e}") for factor in (1, 3, 9))
+    theirs = tuple(float(f"{2e-4 * narrower * factor:.2e}") for factor in (3, 1, 9))
     signs = tuple(float(f"{5e-3 * narrower * factor:.2e}") for factor in (1, 0.5, 2))
-    rates = (3e-4, 1e-3, 3e-3)
+    rates = (1e-3, 3e-3, 3e-4)
     return (
         Peer("sparsify topk", ("sparsify", "sparsify", "eai-sparsify"), "sparsify_quality.py", "topk", signs),
         Peer("dictionary_learning topk", learning, "dictionary_learning_quality.py", "topk", theirs),
@@ -78,7 +78,7 @@ def peers(latents: int) -> tuple[Peer, ...]:
         Peer("dictionary_learning matryoshka", learning, "dictionary_learning_quality.py", "matryoshka", theirs),
         Peer("sae-lens topk", saelens, "saelens_quality.py", "topk", rates),
         # A threshold moves by about the learning rate a step: at the default it cannot come far enough in a short run.
-        Peer("sae-lens jumprelu", saelens, "saelens_quality.py", "jumprelu", (1e-3, 3e-3, 1e-2), 1.0),
+        Peer("sae-lens jumprelu", saelens, "saelens_quality.py", "jumprelu", (3e-3, 1e-2, 1e-3), 1.0),
         Peer("sae-lens jumprelu tanh", saelens, "saelens_quality.py", "jumprelu-tanh", rates, 1.0),
     )
 
@@ -100,9 +100,7 @@ def main() -> None:
     settings = parser.parse_args()
     torch.set_num_threads(settings.threads)
     bench = Bench(settings)
-    for peer in peers(settings.latents):
-        if bench.wanted(peer.tool):
-            run_peer(bench, peer)
+    run_peers(bench, [peer for peer in peers(settings.latents) if bench.wanted(peer.tool)])
     ours = [arch for arch, rule in sorted(RULES.items()) if not rule.two_sites]  # of two sites there are no rows here
     for seed in range(settings.seed, settings.seed + settings.seeds):
         for arch in ours:
@@ -190,21 +188,26 @@ def rows_file(shards: ShardStore, seed: int) -> Path:
 # --- other tools -----------------------------------------------------------------------------------------------------
 
 
-def run_peer(bench: Bench, peer: Peer) -> None:
-    """All learning rates with the first seed, then the best with further seeds."""
-    try:
-        python = environment(*peer.environment[:2])
-    except PeerMissing as error:
-        say(f"{peer.tool} is missing: {error}")
-        bench.keep({"tool": peer.tool, "reason": str(error)})
-        return
+def run_peers(bench: Bench, chosen: list[Peer]) -> None:
+    """A learning rate of everybody after another, so that a stopped run has something of all; then further seeds."""
+    ready: list[tuple[Peer, Path]] = []
+    for peer in chosen:
+        try:
+            ready.append((narrowed(bench, peer), environment(*peer.environment[:2])))
+        except PeerMissing as error:
+            say(f"{peer.tool} is missing: {error}")
+            bench.keep({"tool": peer.tool, "reason": str(error)})
     first = bench.settings.seed
-    peer = narrowed(bench, peer)
-    tries = [row for rate in peer.learning_rates for row in _at_rate(bench, peer, python, rate, first)]
-    best = best_of(tries, bench.settings.k)
+    tries: dict[str, list[dict[str, Any]]] = {peer.tool: [] for peer, _ in ready}
+    for place in range(max((len(peer.learning_rates) for peer, _ in ready), default=0)):
+        for peer, python in ready:
+            for rate in peer.learning_rates[place : place + 1]:
+                tries[peer.tool] += _at_rate(bench, peer, python, rate, first)
     for seed in range(first + 1, first + bench.settings.peer_seeds):
-        if best is not None:
-            _train_peer(bench, peer, python, best["learning_rate"], best["coefficient"], seed)
+        for peer, python in ready:
+            best = best_of(tries[peer.tool], bench.settings.k)
+            if best is not None:
+                _train_peer(bench, peer, python, best["learning_rate"], best["coefficient"], seed)
 
 
 def narrowed(bench: Bench, peer: Peer) -> Peer:

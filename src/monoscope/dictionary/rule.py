@@ -83,7 +83,8 @@ class TrainingRule(ABC):
     """An architecture while it learns.
 
     `name` is what users type; `reads_as` the kind of dictionary it becomes. With `unit_decoder` the decoder rows are
-    kept at norm 1. `own_pace` multiplies the learning rate of the rule's own tensors.
+    kept at norm 1. `own_pace` multiplies the learning rate of the rule's own tensors, `bias_pace` that of the encoder
+    bias: one step of Adam moves it as far as the distance to the threshold, and what it pushes below does not come back.
     """
 
     name: ClassVar[str]
@@ -91,6 +92,7 @@ class TrainingRule(ABC):
     unit_decoder: ClassVar[bool] = True
     two_sites: ClassVar[bool] = False
     own_pace: ClassVar[float] = 1.0
+    bias_pace: ClassVar[float] = 0.1
 
     @property
     @abstractmethod

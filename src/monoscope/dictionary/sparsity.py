@@ -48,6 +48,7 @@ class PenalisedRule(TrainingRule):
 
     first_coefficient: ClassVar[float] = 1.0
     rises_over: ClassVar[float] = 0.05
+    bias_pace: ClassVar[float] = 1.0  # here the bias is what a penalty moves
     penalty: float | None = None
     target_l0: float | None = None
 

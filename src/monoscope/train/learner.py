@@ -154,10 +154,14 @@ class Learner:
         weights = [encoder, decoder, torch.zeros(n_latents), torch.zeros(d_out)]
         for tensor in (*weights, *own.values()):
             tensor.grad = torch.zeros_like(tensor)
-        groups = [{"params": weights, "pace": 1.0}]
+        groups = [
+            {"params": [encoder, decoder, weights[3]], "pace": 1.0},
+            {"params": [weights[2]], "pace": rule.bias_pace},
+        ]
         if own:
             groups.append({"params": list(own.values()), "pace": rule.own_pace})
-        optimiser = torch.optim.Adam(groups, lr=recipe.learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=True)
+        betas = (0.9, recipe.beta2)
+        optimiser = torch.optim.Adam(groups, lr=recipe.learning_rate, betas=betas, eps=1e-8, fused=True)
         silent = torch.zeros(n_latents, dtype=torch.long)
         return cls(*weights, own=own, rule_state=state, silent_rows=silent, optimiser=optimiser, scratch={})
 

@@ -19,7 +19,7 @@ class Recipe:
     zero over the last `decay_share` of the steps after `warmup_steps` of rising. A latent that has not fired for
     `dead_tokens` rows is helped by the auxiliary loss and, every `resample_tokens` rows until the decay begins, put
     elsewhere (0: never). `tile_rows` rows of pre-activations are kept at a time, all of a batch where None. `options`
-    are settings of one architecture only, by name.
+    are settings of one architecture only, by name; `beta2` is Adam's memory of squared gradients.
     """
 
     arch: str = "batchtopk"
@@ -37,6 +37,7 @@ class Recipe:
     resample_tokens: int = 0
     tile_rows: int | None = None
     options: tuple[tuple[str, float], ...] = ()
+    beta2: float = 0.99
 
     def __post_init__(self) -> None:
         """Check every field once.
@@ -106,4 +107,5 @@ def paper(latents: int, tokens: int, *, learning_rate: float = 5e-5, seed: int =
         decay_share=0.2,
         penalty=5.0,
         seed=seed,
+        beta2=0.999,
     )
