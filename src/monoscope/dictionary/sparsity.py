@@ -49,6 +49,7 @@ class PenalisedRule(TrainingRule):
     first_coefficient: ClassVar[float] = 1.0
     rises_over: ClassVar[float] = 0.05
     bias_pace: ClassVar[float] = 1.0  # here the bias is what a penalty moves
+    least_beta2: ClassVar[float] = 0.999  # with a shorter memory the controller swings
     penalty: float | None = None
     target_l0: float | None = None
 

@@ -160,7 +160,7 @@ class Learner:
         ]
         if own:
             groups.append({"params": list(own.values()), "pace": rule.own_pace})
-        betas = (0.9, recipe.beta2)
+        betas = (0.9, max(recipe.beta2, rule.least_beta2))
         optimiser = torch.optim.Adam(groups, lr=recipe.learning_rate, betas=betas, eps=1e-8, fused=True)
         silent = torch.zeros(n_latents, dtype=torch.long)
         return cls(*weights, own=own, rule_state=state, silent_rows=silent, optimiser=optimiser, scratch={})
