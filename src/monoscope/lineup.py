@@ -33,6 +33,11 @@ class Chosen:
         """Where it lies."""
         return self.run.dictionary(self.name)
 
+    @property
+    def activations(self) -> Path:
+        """Where the activations it was trained on lie, if they were kept."""
+        return self.run.activations(self.run.provenance(self.name)["activations"])
+
     @cached_property
     def dictionary(self) -> Dictionary:
         """Read from its folder when first asked for."""
@@ -64,15 +69,19 @@ class Chosen:
 
 
 class Lineup:
-    """The dictionaries from narrow to wide over the text of the first run, with whatever was already read of it."""
+    """The dictionaries from narrow to wide over the text of one of them, with whatever was already read of it.
+
+    The text is that of the first dictionary whose activations were kept.
+    """
 
     def __init__(self, chosen: Sequence[Chosen], progress: Progress) -> None:
-        self.run, first = chosen[0].run, chosen[0].run.provenance(chosen[0].name)
+        self.run = chosen[0].run
         self.chosen = sorted(chosen, key=lambda one: one.dictionary.n_latents)
         self.progress = progress
-        self.shards = ShardStore.load(self.run.activations(first["activations"]))
-        self.store = TokenStore.load(self.run.text(first["text"]))
-        self.text = first["text"]
+        reader = next((one for one in chosen if (one.activations / "manifest.json").is_file()), chosen[0])
+        self.shards = ShardStore.load(reader.activations)
+        self.text = reader.run.provenance(reader.name)["text"]
+        self.store = TokenStore.load(reader.run.text(self.text))
         self._codes: dict[str, Codes] = {}
 
     def codes(self, one: Chosen) -> Codes:
@@ -115,9 +124,14 @@ def _check_fit(chosen: list[Chosen]) -> None:
         raise BadRequest("A dictionary is named twice; compare different ones.")
     first = chosen[0]
     for one in chosen[1:]:
-        if str(one.dictionary.site) != str(first.dictionary.site):
-            where = f"{first.label} reads {first.dictionary.site} and {one.label} {one.dictionary.site}"
+        if _where(one) != _where(first):
+            where = f"{first.label} {_where(first)} and {one.label} {_where(one)}"
             raise BadRequest(f"{where}; only dictionaries of one site can be compared.")
         mine, other = (each.run.provenance(each.name).get("model_digest") for each in (first, one))
         if mine != other or one.dictionary.d_in != first.dictionary.d_in:
             raise BadRequest(f"{first.label} and {one.label} are of different models; they cannot be compared.")
+
+
+def _where(one: Chosen) -> str:
+    read = f"reads {one.dictionary.site}"
+    return f"{read} and writes {one.dictionary.target}" if one.dictionary.transcodes else read
