@@ -59,9 +59,11 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Size:
-    """How much is trained on a suite. `l0` is k or the L0 that is steered to, about 0.85 of the true L0 of as many of
-    the most frequent features as there are latents; Matryoshka, whose early groups spend some of it, gets `outer_l0`.
-    `rows` are the distinct tokens among them.
+    """How much is trained on a suite.
+
+    `l0` is k or the L0 that is steered to: in large worlds about 0.85 of the true L0 of as many of the most frequent
+    features as there are latents; Matryoshka, whose early groups spend some of it, gets `outer_l0`. `rows` are the
+    distinct tokens among `tokens`.
     """
 
     latents: int
@@ -78,9 +80,9 @@ class Size:
 SIZES = {
     "16k": Size(4096, 21, 24, 1_500_000, 1_500_000, 1024, 2e-3, 5_000, 20_000),
     "2k": Size(512, 7, 8, 800_000, 400_000, 1024, 2e-3, 3_000, 10_000),
-    "small": Size(256, 4, 4, 800_000, 400_000, 512, 3e-3, 3_000, 10_000),
-    "correlated": Size(256, 4, 4, 800_000, 400_000, 512, 3e-3, 3_000, 10_000),
-    "trees": Size(256, 4, 4, 800_000, 400_000, 512, 3e-3, 3_000, 10_000),
+    "small": Size(256, 5, 5, 800_000, 400_000, 512, 3e-3, 3_000, 10_000),
+    "correlated": Size(256, 5, 5, 800_000, 400_000, 512, 3e-3, 3_000, 10_000),
+    "trees": Size(256, 5, 5, 800_000, 400_000, 512, 3e-3, 3_000, 10_000),
 }
 
 
