@@ -8,7 +8,7 @@ from monoscope.core.errors import BadNumbers
 from monoscope.core.sparse import SparseCode
 from monoscope.dictionary.kernels.choose import kernels_for
 from monoscope.dictionary.rule import TrainingRule
-from monoscope.train.learner import Learner, Scaling, _Tiles, learn
+from monoscope.train.learner import Learner, Scaling, _Tiles, learn, resample
 from monoscope.train.recipes import Recipe
 
 CPU = torch.device("cpu")
@@ -273,3 +273,26 @@ def test_scaling_centres_and_sets_the_mean_square() -> None:
 def test_activations_that_do_not_vary_are_refused(x: Tensor) -> None:
     with pytest.raises(BadNumbers, match="do not vary"):
         Scaling.measure(x)
+
+
+@pytest.mark.parametrize("arch", ["batchtopk", "gated"])
+def test_resampled_latents_stand_where_the_error_is(arch: str) -> None:
+    x, dead = _data(256), torch.arange(4)
+    recipe = _recipe(arch, dead_tokens=100)
+    learner, rule = _with_dead(dead, recipe, x)
+    with torch.no_grad():
+        learn(learner, rule, recipe, x, share=0.5)
+        learner.silent_rows[dead] = 101
+        others = torch.arange(4, N)
+        before = learner.decoder[others].clone()
+        assert resample(learner, rule, recipe, x, x, step=3) == 4
+    assert torch.equal(learner.decoder[others], before) and not learner.silent_rows[dead].any()
+    torch.testing.assert_close(learner.decoder[dead].norm(dim=1), torch.ones(4))
+    # Each looks along a row of the batch and writes what that row's reconstruction lacks.
+    directions = torch.nn.functional.normalize(x)
+    assert ((torch.nn.functional.normalize(learner.encoder[dead]) @ directions.T).amax(1) > 0.9999).all()
+    for name in ("exp_avg", "exp_avg_sq"):
+        assert not learner.optimiser.state[learner.encoder][name][dead].any()
+    with torch.no_grad():
+        twin, _ = _with_dead(dead, recipe, x)
+        assert resample(twin, rule, _recipe(arch), x, x, step=3) == 0  # nothing is dead for so patient a recipe
