@@ -282,7 +282,7 @@ def test_resampled_latents_stand_where_the_error_is(arch: str) -> None:
     learner, rule = _with_dead(dead, recipe, x)
     with torch.no_grad():
         learn(learner, rule, recipe, x, share=0.5)
-        learner.silent_rows[dead] = 101
+        learner.silent_rows.zero_()[dead] = 101
         others = torch.arange(4, N)
         before = learner.decoder[others].clone()
         assert resample(learner, rule, recipe, x, x, step=3) == 4
