@@ -19,13 +19,12 @@ from monoscope.evaluate.completeness import (
     Concept,
     completeness,
     fit_presence,
-    make_units,
     presence_bins,
     read_units,
     shuffled,
 )
 from monoscope.evaluate.likeness import correlations, likeness, likeness_figures, nearest, random_rows, shifted
-from monoscope.evaluate.mentions import find_mentions, titles
+from monoscope.evaluate.mentions import find_mentions
 from monoscope.evaluate.splitting import (
     KINDS,
     NEW,
@@ -221,8 +220,7 @@ def _concepts(line: Lineup, one: Chosen, replacing_it: bool) -> tuple[Chosen, li
     kept = None if replacing_it else load_concepts(folder, request)
     if kept is not None:
         return one, *kept
-    units = make_units(line.store, find_mentions(line.store, titles(line.store)))
-    code, seen = read_units(one.dictionary, line.shards, units, line.store.n_tokens, line.progress)
+    code, seen = read_units(one.dictionary, line.shards, line.units, line.store.n_tokens, line.progress)
     found, control = completeness(code, seen), completeness(code, shuffled(seen))
     alive = int((one.dictionary.stats.density > 0).sum())
     figures = _presence(found, control, alive) | {"latents": one.dictionary.n_latents, "units": code.n_rows}

@@ -14,6 +14,8 @@ from monoscope.core.run import Run, name_from
 from monoscope.dictionary.base import Dictionary
 from monoscope.dictionary.shelf import dictionary_digest, load_dictionary
 from monoscope.evaluate.codes import Codes, read_codes
+from monoscope.evaluate.completeness import Units, make_units
+from monoscope.evaluate.mentions import find_mentions, titles
 from monoscope.harvest.shards import ShardStore
 from monoscope.harvest.token_store import TokenStore
 
@@ -94,6 +96,11 @@ class Lineup:
     def words(self) -> Words:
         """The words of the text."""
         return Words.of_store(self.store)
+
+    @cached_property
+    def units(self) -> Units:
+        """Where the text mentions its titles, and tokens from elsewhere."""
+        return make_units(self.store, find_mentions(self.store, titles(self.store)))
 
     def folder(self, *names: str) -> Path:
         """Where a comparison is kept."""
