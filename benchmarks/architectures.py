@@ -113,7 +113,8 @@ def main() -> None:
     for line in verdicts(lines):
         print(line)
     if settings.page:
-        write_page(settings.page, rows)
+        everybody = [peer.tool for peer in peers(settings.latents)] + [f"monoscope {arch}" for arch in ours]
+        write_page(settings.page, rows, everybody)
 
 
 class Bench:

@@ -131,8 +131,10 @@ def _recovery(path: Path) -> dict[str, float]:
 # --- the page --------------------------------------------------------------------------------------------------------
 
 
-def write_page(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def write_page(path: Path, rows: Sequence[dict[str, Any]], everybody: Sequence[str]) -> None:
     """Put the tables of all sizes between the page's two marks; what was written around them stays.
+
+    `everybody` names the tools that should be in a table; the page says which are not yet.
 
     Raises
         SystemExit  the page has no such marks.
@@ -143,10 +145,10 @@ def write_page(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     before, rest = text.split(_BEGIN, 1)
     after = rest.split(_END, 1)[1]
     with replacing(path) as aside:
-        aside.write_text(f"{before}{_BEGIN}\n\n{_tables(rows)}\n{_END}{after}")
+        aside.write_text(f"{before}{_BEGIN}\n\n{_tables(rows, everybody)}\n{_END}{after}")
 
 
-def _tables(rows: Sequence[dict[str, Any]]) -> str:
+def _tables(rows: Sequence[dict[str, Any]], everybody: Sequence[str]) -> str:
     sizes = sorted({tuple(row[name] for name in SIZE) for row in rows}, reverse=True)
     pieces = []
     for values in sizes:
@@ -154,6 +156,9 @@ def _tables(rows: Sequence[dict[str, Any]]) -> str:
         title = f"### {size['latents']:,} latents, {size['tokens']:,} tokens, batches of {size['batch_rows']:,}"
         lines = table(rows, size)
         said = [f"* {line}." for line in verdicts(lines)]
+        missing = [tool for tool in everybody if tool not in {line["tool"] for line in lines}]
+        if missing:
+            said.append(f"* Not measured at this size yet: {', '.join(missing)}.")
         pieces.append("\n".join([title, "", *_markdown(lines), "", *said, ""]))
     return "\n".join(pieces)
 
