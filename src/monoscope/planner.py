@@ -18,7 +18,7 @@ from monoscope.train.law import Ensemble, JointLaw, RateLaw, SpeedLaw, cheapest_
 VERSION = 1
 SHIPPED = "smollm2-135m.json"
 _BEYOND = 4.0
-_FAR, _MANY_EPOCHS = 4.0, 1.5
+_FAR, _MANY_EPOCHS, _MANY_ALIVE = 4.0, 1.5, 0.95
 _SECONDS = {"s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "minutes": 60.0, "h": 3600.0, "hours": 3600.0}
 _BUDGET = re.compile(r"([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([a-z]*)", re.IGNORECASE)
 
@@ -163,6 +163,12 @@ def _warnings(found: dict[str, Any], fit: dict[str, Any]) -> list[str]:
         notes.append(
             f"{found['latents']:,} latents are {held} the widths that were measured ({low:,} to {high:,}; "
             f"at most {_BEYOND:.0f} times beyond is advised)."
+        )
+    alive = measured.get("alive_in_widest", 1.0)
+    if alive < _MANY_ALIVE:
+        notes.append(
+            f"In the sweep's widest training {100 * alive:.0f} % of the latents fired on its held-out rows: the rates "
+            "with the smallest loss cost latents. A lower rate keeps more of them at a higher loss."
         )
     if found["minutes"] is not None:
         threads = fit["provenance"].get("threads")

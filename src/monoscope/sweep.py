@@ -426,6 +426,7 @@ def fit_points(folder: Path, *, provenance: dict[str, Any]) -> None:
             "tokens": [min(p.tokens for p in best), max(p.tokens for p in best)],
             "epochs": max(p.tokens / p.rows for p in best),
             "l0": [min(found["l0"] for found in measured), max(found["l0"] for found in measured)],
+            "alive_in_widest": _alive_in_widest(measured),
             "trainings": len(points),
             "flops": sum(point.budget for point in points),
         },
@@ -435,6 +436,13 @@ def fit_points(folder: Path, *, provenance: dict[str, Any]) -> None:
     write_json(folder / "fit.json", whole)
     if can_draw():
         draw(folder / "fit.svg", fit, points, held_back, cost)
+
+
+def _alive_in_widest(measured: list[dict[str, Any]]) -> float:
+    """The share of latents that fire on the held-out rows, in the widest training at its best rate."""
+    widest = max(found["latents"] for found in measured)
+    best = min((found for found in measured if found["latents"] == widest), key=lambda found: found["loss"])
+    return best["alive"] / widest
 
 
 def _activations_of(folder: Path, request: dict[str, Any]) -> Path:
