@@ -22,7 +22,7 @@ FOCUS = ("Golden Gate Bridge", "San Francisco landmarks", "keeping a secret", "i
 STAGES = ("model", "text", "harvest", "train", "evaluate", "atlas", "presets")
 # What was tried and what it gave stands in docs/lab_log.md.
 TEXT = stages.TextRequest("demo", tokens=1_200_000, focus=FOCUS, focus_texts=64, answers=150, own_share=0.035)
-RECIPE = Recipe(arch="batchtopk", latents=9216, k=32, tokens=4_000_000, learning_rate=2e-3, warmup_steps=100)
+RECIPE = Recipe(arch="batchtopk", latents=9216, k=32, tokens=4_000_000, learning_rate=1.2e-3, warmup_steps=100)
 
 
 @dataclass

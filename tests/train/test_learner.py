@@ -287,6 +287,7 @@ def test_resampled_latents_stand_where_the_error_is(arch: str) -> None:
         before = learner.decoder[others].clone()
         assert resample(learner, rule, recipe, x, x, step=3) == 4
     assert torch.equal(learner.decoder[others], before) and not learner.silent_rows[dead].any()
+    torch.testing.assert_close(learner.b_enc[dead], learner.b_enc[others].median().expand(4))
     torch.testing.assert_close(learner.decoder[dead].norm(dim=1), torch.ones(4))
     # Each looks along a row of the batch and writes what that row's reconstruction lacks.
     directions = torch.nn.functional.normalize(x)

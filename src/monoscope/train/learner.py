@@ -321,10 +321,12 @@ def resample(learner: Learner, rule: TrainingRule, recipe: Recipe, x: Tensor, ta
     code = rule.select(_Tiles(learner, x, recipe.tile_rows), learner.own, state, kernels)
     scene = Scene(x, target, learner.decoder, learner.b_enc, learner.b_dec, learner.own, state, 1.0, dead, kernels)
     residual = rule.backward(code, scene).residual
-    alive = learner.encoder[learner.silent_rows <= recipe.dead_tokens]
+    living = learner.silent_rows <= recipe.dead_tokens
+    alive = learner.encoder[living]
     stream = random_stream(recipe.seed, "resample", step)
     learner.encoder[dead], learner.decoder[dead] = new_rows(x, residual, len(dead), alive, stream)
-    learner.b_enc[dead] = 0.0
+    # Where the bias is the threshold, zero would open the newcomers to everything.
+    learner.b_enc[dead] = learner.b_enc[living].median() if len(alive) else 0.0
     for weights in (learner.encoder, learner.decoder, learner.b_enc):
         for name, moment in learner.optimiser.state.get(weights, {}).items():
             if name != "step":
