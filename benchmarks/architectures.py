@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from architectures_page import COLUMNS, best_of, table, verdicts, write_page
-from common import HERE, Results, arguments, bench_cache, say, shards_of, show, study, text_of
+from common import HERE, Results, arguments, bench_cache, commit, say, shards_of, show, study, text_of
 from environments import PeerMissing, environment, last_line, pinned
 from safetensors.torch import load_file, save_file
 
@@ -122,6 +122,7 @@ class Bench:
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
+        commit()  # noted now: the code that runs is what was read at the start, whatever changes on the way
         self.run: Run = study(settings.run, settings.study_tokens)
         self.shards: ShardStore = shards_of(self.run)
         self.rows_file = rows_file(self.shards, settings.seed)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +142,9 @@ def versions() -> dict[str, str]:
     return found
 
 
+@cache
 def commit() -> str:
-    """The commit, and a digest of what was changed since where the tree is not clean."""
+    """The commit as this program began, and a digest of what was changed since where the tree is not clean."""
     try:
         head = _git("rev-parse", "HEAD").strip()
         places = ("--", "src", "benchmarks", ":!benchmarks/results")
