@@ -35,6 +35,7 @@ from monoscope.evaluate.splitting import (
     Splits,
     find_splits,
     grow,
+    nodes_below,
     parents_by_direction,
     parents_by_firing,
     summary,
@@ -167,7 +168,8 @@ def _tree(line: Lineup, splits: list[Splits], family: Sequence[str]) -> dict[str
     if not wanted.any():
         raise BadRequest(f"None of {', '.join(family)} is mentioned in the held-out text; choose other words.")
     root = best_teller(narrow, wanted)
-    levels = [line.codes(one) for one in line.chosen]
+    below = nodes_below(splits, root.feature)
+    levels = [line.codes_of(one, nodes) for one, nodes in zip(line.chosen, below, strict=True)]
     tree = grow(levels, splits, root.feature)
     return {
         "family": list(family),

@@ -92,6 +92,12 @@ class Lineup:
             self._codes[one.label] = read_codes(one.dictionary, self.shards, most=ROWS, progress=self.progress)
         return self._codes[one.label]
 
+    def codes_of(self, one: Chosen, latents: Sequence[int]) -> Codes:
+        """The same of some latents only, unless all were read already."""
+        if one.label in self._codes:
+            return self._codes[one.label]
+        return read_codes(one.dictionary, self.shards, most=ROWS, only=latents, progress=self.progress)
+
     @cached_property
     def words(self) -> Words:
         """The words of the text."""

@@ -1,5 +1,6 @@
 """The codes of some tokens of a text, and quick questions to them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -78,10 +79,12 @@ def read_codes(
     *,
     most: int | None = None,
     wanted: Bool[Tensor, "n_tokens"] | None = None,
+    only: Sequence[int] | None = None,
     progress: Progress = SILENT,
 ) -> Codes:
     """Encode the rows of a split, or only those whose token is `wanted`, up to `most` of them.
 
+    With `only`, all other latents stay silent, and where latents can be read alone the cost is that of these few.
     Memory is that of the codes (some 300 bytes a row at 32 latents a token) and one shard.
     """
     codes, tokens, rows = [SparseCode.from_dense(torch.zeros(0, dictionary.n_latents))], [], 0
@@ -92,9 +95,17 @@ def read_codes(
         chosen = chosen if most is None else chosen[: most - rows]
         rows += len(chosen)
         tokens.append(block.token[chosen].long())
-        codes += [dictionary.encode(block.x[piece].float()) for piece in chosen.split(_PIECE) if len(piece)]
+        codes += [_encode(dictionary, block.x[piece].float(), only) for piece in chosen.split(_PIECE) if len(piece)]
         progress.advance(len(block.token))
         if most is not None and rows >= most:
             break
     progress.finish()
     return Codes(SparseCode.concatenate(codes), torch.cat(tokens) if tokens else torch.zeros(0, dtype=torch.long))
+
+
+def _encode(dictionary: Dictionary, x: Float[Tensor, "rows d"], only: Sequence[int] | None) -> SparseCode:
+    if only is None:
+        return dictionary.encode(x)
+    latents = torch.tensor(sorted(only), dtype=torch.long)
+    found = SparseCode.from_dense(dictionary.activations_of(x, latents))
+    return SparseCode(latents[found.indices.long()], found.values, found.starts, dictionary.n_latents)

@@ -169,8 +169,19 @@ def summary(found: Splits) -> dict[str, object]:
     }
 
 
+def nodes_below(splits: list[Splits], root: int) -> list[list[int]]:
+    """The latents of the tree below `root`, level after level, the root's own first."""
+    levels = [[root]]
+    for found in splits:
+        levels.append([child for parent in levels[-1] for child in found.children(parent)])
+    return levels
+
+
 def grow(levels: list[Codes], splits: list[Splits], root: int, level: int = 0) -> Branch:
-    """The tree below a latent of the narrowest dictionary; `splits[i]` leads from `levels[i]` to `levels[i + 1]`."""
+    """The tree below a latent of the narrowest dictionary; `splits[i]` leads from `levels[i]` to `levels[i + 1]`.
+
+    Of the codes only the latents of the tree are looked at: `nodes_below` names them.
+    """
     return _grow(levels, splits, Branch(level, root, int(levels[level].fires[root])))
 
 
