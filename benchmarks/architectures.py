@@ -368,7 +368,7 @@ def _train_ours(bench: Bench, recipe: Recipe) -> dict[str, Any]:
     learner, spaces, _ = learnt
     seconds = time.perf_counter() - began
     few = RowsFile(bench.rows_file, bench.shards, FINISH_ROWS)
-    dictionary, _ = finish(learner, spaces, recipe, few, name=f"{recipe.arch}-{recipe.seed}")
+    dictionary, _ = finish(learner, spaces, recipe, few, name=f"{recipe.arch}-{recipe.seed}", learnt_from=rows)
     found = fidelity(dictionary, rows)
     figures = {
         "seconds": round(seconds, 1),

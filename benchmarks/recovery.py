@@ -207,7 +207,7 @@ def learn(suite: str, world: SyntheticSettings, recipe: Recipe) -> dict[str, Any
     assert found is not None
     seconds, worked = time.perf_counter() - began, time.process_time() - worked
     few = KeptStore(world, train_rows=min(FINISH_ROWS, store.rows("train")), held_rows=1)
-    dictionary, _ = finish(*found[:2], recipe, few, name=recipe.arch)
+    dictionary, _ = finish(*found[:2], recipe, few, name=recipe.arch, learnt_from=store)
     (folder / "state.safetensors").unlink()
     return {"seconds": seconds, "processor_seconds": worked, **scores(dictionary, store)}
 

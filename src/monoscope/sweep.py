@@ -339,7 +339,7 @@ class _Bench:
             raise KeyboardInterrupt
         learner, scaling, log = found
         seconds = time.perf_counter() - began
-        dictionary, _ = finish(learner, scaling, recipe, self._sample, name="point")
+        dictionary, _ = finish(learner, scaling, recipe, self._sample, name="point", learnt_from=self._shards)
         seen = fidelity(dictionary, self._held)
         step = watch.undisturbed()
         point = Point(cell.budget, cell.latents, cell.tokens, cell.rows, rate, seen.fvu)

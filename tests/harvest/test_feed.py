@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from monoscope.core.artifact import digest_file, write_tensors
-from monoscope.harvest.feed import Cursor, Feed
+from monoscope.harvest.feed import Cursor, Feed, reserved, reserved_rows
 from monoscope.harvest.shards import ShardStore
 
 SIZES = (300, 517, 1, 260, 44)
@@ -50,8 +50,11 @@ def test_an_epoch_deals_every_row_once(shards: ShardStore, batch_rows: int, buff
         epochs[cursor.epoch] += _numbers(rows)
         sizes.setdefault((cursor.epoch, cursor.buffer), []).append(len(rows))
         cursor = following
+    kept_back = reserved(shards, SIZES[-1])
+    assert 0 < kept_back < SIZES[-1]
+    assert _numbers(reserved_rows(shards)) == list(range(TOTAL - kept_back, TOTAL))
     for dealt in epochs.values():
-        assert sorted(dealt) == list(range(TOTAL))
+        assert sorted(dealt) == list(range(TOTAL - kept_back))
     assert epochs[0] != epochs[1] and epochs[0] != sorted(epochs[0])
     for counts in sizes.values():
         assert max(counts) - min(counts) <= 1 and max(counts) <= batch_rows

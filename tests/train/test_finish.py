@@ -146,6 +146,14 @@ class TwoSites:
     def rows(self, split: str) -> int:
         return self._shards.rows(split)
 
+    def shards(self, split: str) -> list[dict[str, Any]]:
+        return self._shards.shards(split)
+
+    def read(self, shard: dict[str, Any]) -> ActivationBlock:
+        return next(
+            block for block, each in zip(self.blocks("train"), self.shards("train"), strict=True) if each is shard
+        )
+
 
 def _learner(arch: str, rows: Any) -> tuple[Recipe, TrainingRule, Learner, Spaces, Tensor]:
     """A learner that is no longer where it began: biases, thresholds and norms are all different."""

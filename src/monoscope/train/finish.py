@@ -13,12 +13,11 @@ from monoscope.core.sparse import SparseCode
 from monoscope.dictionary.base import Dictionary, Stats, Weights
 from monoscope.dictionary.catalogue import kinds
 from monoscope.dictionary.rule import TrainingRule
-from monoscope.harvest.feed import Rows
+from monoscope.harvest.feed import Rows, reserved_rows
 from monoscope.train.learner import Learner, Spaces
 from monoscope.train.recipes import Recipe
 
 STATS_ROWS = 262_144
-CALIBRATION_ROWS = 65_536
 _PIECE = 8192
 _BINS, _LOWEST, _BINS_PER_DOUBLING = 512, -10.0, 16
 
@@ -56,9 +55,13 @@ def finish(
     shards: Rows,
     *,
     name: str,
+    learnt_from: Rows | None = None,
     progress: Progress = SILENT,
 ) -> tuple[Dictionary, Float[Tensor, "rows d_model"]]:
-    """The dictionary, and a few rows for its self-check."""
+    """The dictionary, and a few rows for its self-check.
+
+    `shards` are for statistics; where they are a part only of the rows it was learnt from, name those too.
+    """
     rule = recipe.rule()
     weights = fold(learner, spaces, rule)
     empty = torch.zeros(recipe.latents)
@@ -73,27 +76,25 @@ def finish(
         return kind(weights, site=shards.site, target=shards.target, name=name, stats=stats, settings=settings)
 
     if weights.threshold is not None and rule.wanted_l0 is not None:
-        weights = calibrate(lambda tried: made(tried, blank), weights, rule.wanted_l0, shards)
+        weights = calibrate(lambda tried: made(tried, blank), weights, rule.wanted_l0, learnt_from or shards)
     stats, probe = measure(made(weights, blank), shards, progress)
     return made(weights, stats), probe
 
 
 def calibrate(made: Callable[[Weights], Dictionary], weights: Weights, l0: float, shards: Rows) -> Weights:
-    """All thresholds times the one factor at which the mean L0 over training rows is the one asked for.
+    """All thresholds times the one factor at which the mean L0 over reserved training rows is the one asked for.
 
-    In training a threshold is met by the batch it was made from, and weights go on moving under a running mean; what is
-    left of that is a few percent. The factor stays within a quarter: more would hide that something went wrong.
+    In training a threshold is met by the batch it was made from, and weights go on moving under a running mean; and on
+    rows that were learnt a few percent fewer latents fire than on others. The factor stays within a quarter: more would
+    hide that something went wrong.
     """
     low, high = 0.75, 1.25
     tried = made(replace(weights, threshold=weights.threshold * low))
     found, rows = [], 0
-    for block in shards.blocks("train"):
-        for piece in block.x[: CALIBRATION_ROWS - rows, : tried.d_in].split(_PIECE):
-            code = tried.encode(piece.float())
-            found.append(code.values / weights.threshold[code.indices.long()].clamp(min=1e-30))
-            rows += len(piece)
-        if rows >= CALIBRATION_ROWS:
-            break
+    for piece in reserved_rows(shards)[:, : tried.d_in].split(_PIECE):
+        code = tried.encode(piece.float())
+        found.append(code.values / weights.threshold[code.indices.long()].clamp(min=1e-30))
+        rows += len(piece)
     ratios, wanted = torch.cat(found), round(l0 * rows)
     if len(ratios) <= wanted:
         return replace(weights, threshold=weights.threshold * low)
