@@ -38,7 +38,7 @@ def _assert_same(run: Run, one: str, other: str) -> None:
 
 def test_dictionaries_that_learn_together_learn_what_they_would_alone(run: Run) -> None:
     source = training.Source("resid_post.2@toy")
-    recipes = training.recipes_of(RECIPE, [48, 64], [2, 3])
+    recipes = [replace(RECIPE, latents=width, k=k) for width in (48, 64) for k in (2, 3)]
     told = training.train_dictionaries(run, recipes, source, name="group", measure=False)
     assert [each["name"] for each in told] == ["group-48-k2", "group-48-k3", "group-64-k2", "group-64-k3"]
     alone = training.train_dictionaries(run, [recipes[3]], source, name="alone", measure=False)
@@ -50,7 +50,7 @@ def test_dictionaries_that_learn_together_learn_what_they_would_alone(run: Run) 
 
 def test_a_group_that_was_stopped_goes_on(run: Run) -> None:
     source, steps = training.Source("resid_post.2@toy"), iter(range(10_000))
-    recipes = training.recipes_of(RECIPE, [48, 64], [3])
+    recipes = [replace(RECIPE, latents=width) for width in (48, 64)]
     with pytest.raises(KeyboardInterrupt):
         training.train_dictionaries(run, recipes, source, name="stopped", should_stop=lambda: next(steps) == 25)
     training.train_dictionaries(run, recipes, source, name="stopped", measure=False)
@@ -141,3 +141,12 @@ def test_what_looks_wrong_is_said_once(run: Run) -> None:
     assert any("do not fire any more" in sentence for sentence in said)
     assert len(set(said)) == len(said)
     assert read_json(run.dictionary("hot") / "monoscope.json")["provenance"]["warnings"]
+
+
+def test_each_width_has_a_rate_that_suits_it() -> None:
+    narrow, wide, told = (
+        training.recipes_of([512], [4], tokens=10**6)[0],
+        training.recipes_of([65_536], [4], tokens=10**8)[0],
+        training.recipes_of([512], [4], learning_rate=0.02)[0],
+    )
+    assert narrow.learning_rate > 2 * wide.learning_rate and told.learning_rate == 0.02

@@ -175,7 +175,9 @@ def train(  # noqa: PLR0913  one flag for each setting of the artefact
     penalty: Annotated[float | None, Parameter(help="A fixed coefficient instead (relu, gated, jumprelu).")] = None,
     tokens: Annotated[int, Parameter(help="Training rows, repeats counted.")] = 3_000_000,
     batch: Annotated[int, Parameter(help="Rows of one step.")] = 2048,
-    lr: Annotated[float, Parameter(help="Peak learning rate.")] = 1e-3,
+    lr: Annotated[
+        float | None, Parameter(help="Peak learning rate; by itself, one that suits width and tokens.")
+    ] = None,
     resample_tokens: Annotated[int, Parameter(help="Put dead latents elsewhere every so many rows (0: never).")] = 0,
     option: Annotated[
         list[str] | None, Parameter(help="A setting of one architecture, as bandwidth=0.5; may be repeated.")
@@ -201,15 +203,17 @@ def train(  # noqa: PLR0913  one flag for each setting of the artefact
     from monoscope.printing import training_text
     from monoscope.stages import TextRequest
     from monoscope.train.memory import parse_bytes
-    from monoscope.train.recipes import Recipe, parse_options
+    from monoscope.train.recipes import parse_options
 
     place, live = Run(run), None
     if model or site or text:
         if not (model and site and text):
             raise BadRequest("To train without shards name --model, --site and --text together.")
         live = training.LiveSource(model, site, TextRequest(text, text_tokens, seed=seed))
-    recipe = Recipe(
-        arch,
+    recipes = training.recipes_of(
+        latents or [9216],
+        k or [32],
+        arch=arch,
         tokens=tokens,
         batch_rows=batch,
         learning_rate=lr,
@@ -221,7 +225,7 @@ def train(  # noqa: PLR0913  one flag for each setting of the artefact
     )
     results = training.train_dictionaries(
         place,
-        training.recipes_of(recipe, latents or [9216], k or [32]),
+        recipes,
         training.Source(activations, target, start, keep, None if memory is None else parse_bytes(memory)),
         live=live,
         name=name,

@@ -65,9 +65,9 @@ def train_dictionary(
     return train_dictionaries(run, [recipe], Source(activations), name=name, **how)[0]
 
 
-def recipes_of(recipe: Recipe, latents: Sequence[int], ks: Sequence[int]) -> list[Recipe]:
-    """A recipe for each width and each k."""
-    return [replace(recipe, latents=width, k=k) for width, k in product(latents, ks)]
+def recipes_of(latents: Sequence[int], ks: Sequence[int], **settings: Any) -> list[Recipe]:
+    """A recipe for each width and each k; the other settings are those of `Recipe`."""
+    return [Recipe(latents=width, k=k, **settings) for width, k in product(latents, ks)]
 
 
 def train_dictionaries(  # noqa: PLR0913  what a training needs

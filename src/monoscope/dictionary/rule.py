@@ -84,7 +84,7 @@ class TrainingRule(ABC):
 
     `name` is what users type; `reads_as` the kind of dictionary it becomes. With `unit_decoder` the decoder rows are
     kept at norm 1. `own_pace` multiplies the learning rate of the rule's own tensors, `bias_pace` that of the encoder
-    bias: one step of Adam moves it as far as the distance to the threshold, and what it pushes below does not come back.
+    bias: a few steps of Adam move it over the distance to the threshold, and what sinks below does not come back.
     `least_beta2` is how long Adam's memory of squared gradients must at least be.
     """
 

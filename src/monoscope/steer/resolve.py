@@ -109,7 +109,8 @@ def resolve(edit: Edit | str, dictionaries: Dictionary | Mapping[str, Dictionary
     dictionary.check_feature(edit.feature)
     if dictionary.transcodes:
         raise BadEdit(
-            f"{dictionary.name} reads {dictionary.site} and writes {dictionary.target}; edits need a dictionary of one site."
+            f"{dictionary.name} reads {dictionary.site} and writes {dictionary.target}; "
+            "edits need a dictionary of one site."
         )
     return ResolvedEdit(
         edit, _in_activation_units(edit, dictionary), Reading(dictionary, edit.feature), _gate(edit, dictionaries)

@@ -15,11 +15,12 @@ class Recipe:
     """What one training run does.
 
     `k` active latents a token for architectures that count them; the others are steered towards `target_l0` (k where
-    it is not given), or have a fixed `penalty`. `tokens` counts training rows with repetition; `learning_rate` falls to
-    zero over the last `decay_share` of the steps after `warmup_steps` of rising. A latent that has not fired for
-    `dead_tokens` rows is helped by the auxiliary loss and, every `resample_tokens` rows until the decay begins, put
-    elsewhere (0: never). `tile_rows` rows of pre-activations are kept at a time, all of a batch where None. `options`
-    are settings of one architecture only, by name; `beta2` is Adam's memory of squared gradients.
+    it is not given), or have a fixed `penalty`. `tokens` counts training rows with repetition. `learning_rate` (where
+    None, what `suggested_rate` says) falls to zero over the last `decay_share` of the steps after `warmup_steps` of
+    rising. A latent that has not fired for `dead_tokens` rows is helped by the auxiliary loss and, every
+    `resample_tokens` rows until the decay begins, put elsewhere (0: never). `tile_rows` rows of pre-activations are
+    kept at a time, all of a batch where None. `options` are settings of one architecture only, by name; `beta2` is
+    Adam's memory of squared gradients.
     """
 
     arch: str = "batchtopk"
@@ -27,7 +28,7 @@ class Recipe:
     k: int = 32
     tokens: int = 3_000_000
     batch_rows: int = 2048
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     warmup_steps: int = 50
     decay_share: float = 0.4
     dead_tokens: int = 200_000
@@ -54,10 +55,15 @@ class Recipe:
             raise BadRequest(
                 f"k or target L0 is {self.wanted_l0:g}, more than the {self.latents} latents; choose less."
             )
-        if self.target_l0 is not None and self.target_l0 < 1:
-            raise BadRequest(f"target_l0 is {self.target_l0:g}; it must be at least 1.")
+        if self.learning_rate is None:
+            object.__setattr__(self, "learning_rate", suggested_rate(self.latents, self.tokens, self.batch_rows))
         if not 0 < self.learning_rate < 1:
             raise BadRequest(f"learning_rate is {self.learning_rate}; it must lie between 0 and 1.")
+        self._check_sparsity()
+
+    def _check_sparsity(self) -> None:
+        if self.target_l0 is not None and self.target_l0 < 1:
+            raise BadRequest(f"target_l0 is {self.target_l0:g}; it must be at least 1.")
         if self.penalty is not None and "penalty" not in self._knobs():
             raise BadRequest(f"{self.arch} is told its k and takes no penalty; leave it out.")
         if self.penalty is not None and self.target_l0 is not None:
@@ -79,6 +85,16 @@ class Recipe:
         """The architecture's behaviour while it learns."""
         known = {"k": round(self.wanted_l0), "penalty": self.penalty, "target_l0": self.wanted_l0, **dict(self.options)}
         return RULES[self.arch](**{name: known[name] for name in self._knobs() & known.keys()})
+
+
+def suggested_rate(latents: int, tokens: int, batch_rows: int) -> float:
+    """A peak learning rate: half of where the loss was least in the demo model's sweep (docs/scaling.md).
+
+    That law, for batches of 512, falls with width and tokens; a larger batch takes more, by its square root. At the
+    rate of least loss more latents die, at half of it next to none, for one or two percent of loss.
+    """
+    best = 1.5136 * latents**-0.4192 * tokens**-0.2051 * (batch_rows / 512) ** 0.5
+    return float(f"{min(1e-2, max(1e-4, best / 2)):.2g}")
 
 
 def parse_options(words: Sequence[str]) -> tuple[tuple[str, float], ...]:
