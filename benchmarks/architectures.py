@@ -69,7 +69,7 @@ def peers(latents: int) -> tuple[Peer, ...]:
     saelens = ("saelens", "sae_lens", "sae-lens")
     learning = ("dictionary_learning", "dictionary_learning.training", "dictionary-learning")
     theirs = tuple(float(f"{2e-4 * narrower * factor:.2e}") for factor in (3, 1, 9))
-    signs = tuple(float(f"{5e-3 * narrower * factor:.2e}") for factor in (1, 0.5, 2))
+    signs = tuple(float(f"{5e-3 * narrower * factor:.2e}") for factor in (0.5, 1, 0.25))
     rates = (1e-3, 3e-3, 3e-4)
     return (
         Peer("sparsify topk", ("sparsify", "sparsify", "eai-sparsify"), "sparsify_quality.py", "topk", signs),
