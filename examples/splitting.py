@@ -19,14 +19,14 @@ from monoscope.evaluate.completeness import PRESENT, presence_bins
 from monoscope.render.chart import Chart, Series, write_chart
 from monoscope.render.tree import Twig, tree_svg
 
-COUNTRIES = (
-    "France,Germany,Italy,Spain,Portugal,Greece,Poland,Russia,Ukraine,Sweden,Norway,Austria,Hungary,Turkey,Egypt,Israel,"
-    "Iran,Iraq,India,Pakistan,China,Japan,Korea,Vietnam,Thailand,Indonesia,Australia,Canada,Mexico,Brazil,Argentina,Chile,"
-    "Peru,Colombia,Cuba,Nigeria,Kenya,Ethiopia,South Africa,Morocco"
+FAMILY = (
+    "American,English,French,German,Italian,Chinese,Indian,British,Russian,Japanese,Spanish,European,America,Europe,Asia,"
+    "China,India,world,States"
 )
 MARKS = {"absorbed": "dashed", "duplicate": "hollow"}
-LEGEND = (("", "a part of its parent"), ("dashed", "absorbed: taken out of the heir"), ("hollow", "a duplicate"))
-SHOWN = (10, 3)
+LEGEND = {"part": ("", "a part of its parent"), "absorbed": ("dashed", "absorbed: taken out of the heir")}
+LEGEND["duplicate"] = ("hollow", "a duplicate")
+SHOWN = (10, 8)
 
 
 def main() -> None:
@@ -36,18 +36,30 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--names", nargs="+", required=True, help="dictionaries of the run, at least two")
     parser.add_argument("--parents", default="firing", help="how parents are found: firing or direction")
-    parser.add_argument("--family", default=COUNTRIES, help="the words whose feature is the root")
+    parser.add_argument("--family", default=FAMILY, help="the words whose feature is the root")
+    parser.add_argument("--title", default="Countries and peoples", help="what stands over the tree")
+    parser.add_argument("--titles", action="store_true", help="draw the titles that have a feature, too")
     asked = parser.parse_args()
     wanted = [f"{asked.run}:{name}" for name in asked.names]
-    family = asked.family.split(",")
-    found = compare(wanted, by_titles=True, family=family, parents=asked.parents, limit=20, progress=Board())
+    how = {"family": asked.family.split(","), "parents": asked.parents, "limit": 20}
+    found = compare(wanted, by_titles=asked.titles, progress=Board(), **how)
     heads = [f"{one['latents']:,} latents" for one in found["dictionaries"]]
-    picture = tree_svg(_twig(found["tree"]["tree"]), heads, title="How the countries split", legend=LEGEND)
     with replacing(asked.folder / "splitting.svg") as aside:
-        aside.write_text(picture)
-    write_chart(asked.folder / "completeness.svg", *_panels(Run(asked.run), found["completeness"]["dictionaries"]))
-    told = {key: found[key] for key in ("dictionaries", "pairs", "completeness", "tree")}
+        aside.write_text(_drawn(found["tree"]["tree"], heads, asked.title))
+    if asked.titles:
+        panels = _panels(Run(asked.run), found["completeness"]["dictionaries"])
+        write_chart(asked.folder / "completeness.svg", *panels)
+    told = {key: found[key] for key in ("dictionaries", "pairs", "completeness", "tree") if key in found}
     print(json.dumps(told, ensure_ascii=False, indent=1))
+
+
+def _drawn(tree: dict[str, Any], heads: list[str], title: str) -> str:
+    kinds = {"part", *_kinds(tree)}
+    return tree_svg(_twig(tree), heads, title=title, legend=[LEGEND[kind] for kind in LEGEND if kind in kinds])
+
+
+def _kinds(node: dict[str, Any]) -> list[str]:
+    return [node["kind"], *(kind for child in node["children"] for kind in _kinds(child))]
 
 
 def _twig(node: dict[str, Any], root_fires: int = 0) -> Twig:

@@ -16,6 +16,8 @@ from monoscope.dictionary.base import Dictionary
 from monoscope.evaluate.codes import Codes
 from monoscope.evaluate.compared import Pair, load_concepts, load_pair, matches_table, save_concepts, save_pair
 from monoscope.evaluate.completeness import (
+    FEWEST,
+    OTHERS,
     Concept,
     completeness,
     fit_presence,
@@ -40,7 +42,7 @@ from monoscope.evaluate.splitting import (
     parents_by_firing,
     summary,
 )
-from monoscope.evaluate.telling import best_teller
+from monoscope.evaluate.telling import CANDIDATES, best_teller
 from monoscope.lineup import ROWS, Chosen, Lineup, choose
 
 _PEAK_WORDS, _PEAK_ROWS = 4, 200
@@ -218,7 +220,7 @@ def _completeness(line: Lineup, replacing_it: bool) -> dict[str, Any]:
 def _concepts(line: Lineup, one: Chosen, replacing_it: bool) -> tuple[Chosen, list[Concept], dict[str, Any]]:
     folder = line.folder(one.label)
     inputs = {"digest": one.digest, "activations_digest": line.shards.digest, "text_digest": line.store.digest}
-    request = {"dictionary": one.label, **inputs}
+    request = {"dictionary": one.label, **inputs, "fewest": FEWEST, "others": OTHERS, "candidates": CANDIDATES}
     kept = None if replacing_it else load_concepts(folder, request)
     if kept is not None:
         return one, *kept
