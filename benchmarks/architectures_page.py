@@ -118,12 +118,17 @@ def _fvu(line: dict[str, Any]) -> float:
 
 
 def _recovery(path: Path) -> dict[str, float]:
-    """F1 of recovered features on synthetic data, by architecture, where that was measured."""
+    """F1 of recovered features by architecture, on the synthetic suite that most of them were measured on."""
     if not path.is_file():
         return {}
+    rows = [row for row in json.loads(path.read_text())["rows"] if row.get("f1") is not None]
+    suites: dict[str, set[str]] = {}
+    for row in rows:
+        suites.setdefault(row["suite"], set()).add(row["arch"])
+    suite = max(suites, key=lambda name: len(suites[name]), default=None)
     found: dict[str, list[float]] = {}
-    for row in json.loads(path.read_text())["rows"]:
-        if row.get("f1") is not None:
+    for row in rows:
+        if row["suite"] == suite:
             found.setdefault(row["arch"], []).append(row["f1"])
     return {arch: statistics.median(values) for arch, values in found.items()}
 
