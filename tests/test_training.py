@@ -82,6 +82,22 @@ def test_a_finished_dictionary_goes_on_with_figures_on_both_texts(run: Run) -> N
         training.train_dictionaries(run, [replace(more, latents=64)], source, name="third")
 
 
+def test_the_dictionary_one_goes_on_from_is_never_lost(run: Run) -> None:
+    training.train_dictionary(run, RECIPE, name="kept", activations="resid_post.2@toy", measure=False)
+    before = {path.name: path.read_bytes() for path in run.dictionary("kept").iterdir() if path.is_file()}
+    for name, recipe in (("kept", RECIPE), ("other", replace(RECIPE, latents=64))):
+        with pytest.raises(BadRequest):
+            source = training.Source("resid_post.2@toy", start="kept")
+            training.train_dictionaries(run, [recipe], source, name=name, replacing_it=True)
+    assert {path.name: path.read_bytes() for path in run.dictionary("kept").iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("wrong", [{"keep": 0.5}, {"keep": 1.0, "start": "d"}, {"keep": -0.1, "start": "d"}])
+def test_a_share_to_keep_is_a_share_of_something(wrong: dict) -> None:
+    with pytest.raises(BadRequest, match="keep"):
+        training.Source(**wrong)
+
+
 @pytest.mark.parametrize("arch", ["transcoder", "skip-transcoder"])
 def test_a_transcoder_tells_an_mlps_output_from_its_input(run: Run, arch: str) -> None:
     source = training.Source("mlp_in.2@toy", target="mlp_out.2@toy")

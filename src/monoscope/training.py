@@ -47,6 +47,19 @@ class Source:
     keep: float = 0.0
     memory: int | None = None
 
+    def __post_init__(self) -> None:
+        """Check what can be checked without reading.
+
+        Raises
+            BadRequest  `keep` is no share, or there is nothing to keep from.
+        """
+        if not 0 <= self.keep < 1:
+            raise BadRequest(f"keep is {self.keep:g}; it is a share of each batch, from 0 to below 1.")
+        if self.keep and not self.start:
+            raise BadRequest(
+                "--keep takes rows from the text that a dictionary was trained on; name that one with --from."
+            )
+
 
 @dataclass(frozen=True)
 class LiveSource:
@@ -89,6 +102,8 @@ def train_dictionaries(  # noqa: PLR0913  what a training needs
         KeyboardInterrupt  `should_stop` said so; checkpoints were written.
     """
     names = _names(recipes, name)
+    if source.start in names:
+        raise BadRequest(f"{source.start} goes on under another name; give a --name, so that it is kept.")
     if live is None:
         run.choose_activations(source.activations)  # a refusal leaves nothing behind, no lock either
     with holding(run.path):
@@ -98,6 +113,8 @@ def train_dictionaries(  # noqa: PLR0913  what a training needs
             tell(str(plan))
             recipes = [replace(recipe, tile_rows=plan.tile_rows) for recipe in recipes]
         work = _Work(run, source, rows, plan, progress, should_stop, tell)
+        if source.start:
+            _check_start(load_dictionary(run.dictionary(run.choose_dictionary(source.start))), recipes, rows)
         if replacing_it:
             for each in names:
                 run.forget(run.dictionary(each))
@@ -239,8 +256,6 @@ class _Work:
         for name, recipe, request in wanted:
             folder = self.run.dictionary(name)
             sweep(folder)
-            if start is not None:
-                _check_start(start, recipe, self.rows)
             jobs.append(Job(recipe, folder / "checkpoint", request, start))
         feed = self._feed([recipe for _, recipe, _ in wanted])
         found = train_all(feed, jobs, progress=self.progress, should_stop=self.should_stop)
@@ -280,15 +295,14 @@ class _Work:
         save_dictionary(folder, dictionary, probe=probe, request=request, provenance=provenance)
 
 
-def _check_start(start: Dictionary, recipe: Recipe, rows: Rows) -> None:
-    trained_as = start.settings.get("trained_as")
-    wrong = {
-        "--arch": (recipe.arch, trained_as),
-        "--latents": (recipe.latents, start.n_latents),
-        "width": (rows.d_in, start.d_in),
-        "site": (str(rows.site), str(start.site)),
-    }
-    for what, (wanted, found) in wrong.items():
+def _check_start(start: Dictionary, recipes: Sequence[Recipe], rows: Rows) -> None:
+    """Agree, before anything is written or removed, that all recipes can go on from a dictionary."""
+    pairs = [("width", rows.d_in, start.d_in)]
+    pairs += [("site", str(rows.site), str(start.site)), ("target", str(rows.target), str(start.target))]
+    for recipe in recipes:
+        pairs += [("--arch", recipe.arch, start.settings.get("trained_as"))]
+        pairs += [("--latents", recipe.latents, start.n_latents)]
+    for what, wanted, found in pairs:
         if wanted != found:
             raise BadRequest(f"{start.name} has {what} {found}, not {wanted}; a dictionary goes on as what it is.")
 
