@@ -173,6 +173,9 @@ def train(  # noqa: PLR0913  one flag for each setting of the artefact
         float | None, Parameter(help="The same for penalised architectures, which are steered.")
     ] = None,
     penalty: Annotated[float | None, Parameter(help="A fixed coefficient instead (relu, gated, jumprelu).")] = None,
+    read_l0: Annotated[
+        float | None, Parameter(help="Set the finished thresholds to this L0 instead of the one it trained with.")
+    ] = None,
     tokens: Annotated[int, Parameter(help="Training rows, repeats counted.")] = 3_000_000,
     batch: Annotated[int, Parameter(help="Rows of one step.")] = 2048,
     lr: Annotated[
@@ -220,6 +223,7 @@ def train(  # noqa: PLR0913  one flag for each setting of the artefact
         penalty=penalty,
         seed=seed,
         target_l0=target_l0,
+        read_l0=read_l0,
         resample_tokens=resample_tokens,
         options=parse_options(option or []),
     )

@@ -230,7 +230,7 @@ class _Work:
         """All that the result depends on."""
         found = self.rows.manifest["request"]
         request = {
-            **asdict(recipe),
+            **{name: value for name, value in asdict(recipe).items() if name != "read_l0" or value is not None},
             "activations": f"{found['site']}@{found['text']}",
             "activations_digest": self.rows.digest,
         }

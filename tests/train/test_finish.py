@@ -1,5 +1,6 @@
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor
 from monoscope.core.blocks import ActivationBlock
 from monoscope.core.site import Site
 from monoscope.dictionary.rule import TrainingRule
+from monoscope.harvest.feed import reserved_rows
 from monoscope.harvest.shards import ShardStore
 from monoscope.train.finish import finish, fold, measure
 from monoscope.train.learner import Learner, Scaling, Spaces
@@ -78,7 +80,7 @@ def test_folding_takes_free_norms_into_the_encoder() -> None:
 @pytest.mark.parametrize("arch", ["topk", "relu"])
 def test_every_architecture_folds_to_what_it_learnt(arch: str, toy_shards: ShardStore) -> None:
     x = _rows(toy_shards, "train", 400)
-    recipe = Recipe(arch=arch, latents=64, k=4)
+    recipe = Recipe(arch=arch, latents=64, k=4, penalty=5.0 if arch == "relu" else None)
     rule = recipe.rule()
     spaces = Spaces.measure(x, x.shape[1])
     scaling = spaces.reads
@@ -195,6 +197,32 @@ def test_the_stored_thresholds_give_the_l0_that_was_asked_for(arch: str, toy_sha
     assert factor.std() < 1e-5 and 0.749 < float(factor[0]) < 1.251
     l0 = finish(learner, spaces, recipe, toy_shards, name=arch)[0].encode(x).l0
     assert l0 == pytest.approx(4.0, rel=0.02) or float(factor[0]) in (pytest.approx(0.75), pytest.approx(1.25))
+
+
+def test_biases_that_give_the_l0_that_was_asked_for(toy_shards: ShardStore) -> None:
+    recipe, _, learner, spaces, _ = _learner("relu", toy_shards)
+    learner.b_enc.sub_(0.3)
+    fixed = fold(learner, spaces, recipe.rule())
+    x = reserved_rows(toy_shards).float()
+    before = (x @ fixed.W_enc + fixed.b_enc).relu()
+    wanted = 1.1 * float((before > 0).sum(1).float().mean())
+    dictionary, _ = finish(learner, spaces, replace(recipe, read_l0=wanted), toy_shards, name="relu")
+    shift = dictionary.b_enc - fixed.b_enc
+    assert float(shift.max() - shift.min()) < 1e-4 * float(dictionary.stats.mean_norm) and float(shift[0]) > 0
+    assert dictionary.encode(x).l0 == pytest.approx(wanted, rel=0.01)
+    assert dictionary.settings["read_l0"] == wanted
+    # A goal that is far off is not reached by force: the biases move by a quarter of the mean activation.
+    far = finish(learner, spaces, replace(recipe, read_l0=63.0), toy_shards, name="relu")[0]
+    assert float(far.b_enc[0] - fixed.b_enc[0]) == pytest.approx(float(before[before > 0].mean()) / 4, rel=1e-3)
+
+
+def test_a_sparser_reading_than_the_training(toy_shards: ShardStore) -> None:
+    recipe, _, learner, spaces, _ = _learner("batchtopk", toy_shards)
+    x = reserved_rows(toy_shards).float()
+    found = [finish(learner, spaces, replace(recipe, read_l0=l0), toy_shards, name="b")[0] for l0 in (None, 2.0)]
+    assert found[1].encode(x).l0 == pytest.approx(2.0, rel=0.02)
+    assert float(found[1].weights.threshold[0]) > float(found[0].weights.threshold[0])
+    torch.testing.assert_close(found[0].W_enc, found[1].W_enc)
 
 
 @pytest.mark.parametrize("arch", ["transcoder", "skip-transcoder"])

@@ -15,6 +15,8 @@ from monoscope.train.recipes import RULES, Recipe, paper
         ("target_l0", 10_000.0),
         ("target_l0", 0.5),
         ("penalty", 3.0),
+        ("read_l0", -1.0),
+        ("read_l0", 1e6),
         ("options", (("bandwidth", 1.0),)),
         ("tokens", 0),
         ("batch_rows", -1),
@@ -27,6 +29,11 @@ def test_a_setting_out_of_range_is_named(field: str, value: object) -> None:
     words = {"arch": "Architecture", "options": "bandwidth"}
     with pytest.raises(BadRequest, match=words.get(field, field.replace("target_l0", "target.L0|target_l0"))):
         Recipe(**{field: value})
+
+
+def test_what_is_read_by_a_count_takes_no_other() -> None:
+    with pytest.raises(BadRequest, match="read by its k"):
+        Recipe(arch="topk", read_l0=20)
 
 
 def test_a_recipe_does_not_change() -> None:

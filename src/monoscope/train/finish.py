@@ -1,6 +1,5 @@
 """A learner becomes a dictionary: mean and scale folded in, rows of norm 1, statistics measured."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +12,8 @@ from monoscope.core.sparse import SparseCode
 from monoscope.dictionary.base import Dictionary, Stats, Weights
 from monoscope.dictionary.catalogue import kinds
 from monoscope.dictionary.rule import TrainingRule
-from monoscope.harvest.feed import Rows, reserved_rows
+from monoscope.harvest.feed import Rows
+from monoscope.train.calibrate import calibrate
 from monoscope.train.learner import Learner, Spaces
 from monoscope.train.recipes import Recipe
 
@@ -70,36 +70,19 @@ def finish(
     settings = {"k": recipe.k, "trained_as": recipe.arch, "scale": spaces.tells.scale}
     if rule.wanted_l0 is not None:
         settings["wanted_l0"] = rule.wanted_l0
+    if recipe.read_l0 is not None:
+        settings["read_l0"] = recipe.read_l0
 
     def made(weights: Weights, stats: Stats) -> Dictionary:
         kind = kinds()[rule.reads_as]
         return kind(weights, site=shards.site, target=shards.target, name=name, stats=stats, settings=settings)
 
-    if weights.threshold is not None and rule.wanted_l0 is not None:
-        weights = calibrate(lambda tried: made(tried, blank), weights, rule.wanted_l0, learnt_from or shards)
+    l0 = recipe.read_l0 or rule.wanted_l0
+    if l0 is not None:
+        asked = recipe.read_l0 is not None
+        weights = calibrate(lambda tried: made(tried, blank), weights, l0, learnt_from or shards, asked=asked)
     stats, probe = measure(made(weights, blank), shards, progress)
     return made(weights, stats), probe
-
-
-def calibrate(made: Callable[[Weights], Dictionary], weights: Weights, l0: float, shards: Rows) -> Weights:
-    """All thresholds times the one factor at which the mean L0 over reserved training rows is the one asked for.
-
-    In training a threshold is met by the batch it was made from, and weights go on moving under a running mean; and on
-    rows that were learnt a few percent fewer latents fire than on others. The factor stays within a quarter: more would
-    hide that something went wrong.
-    """
-    low, high = 0.75, 1.25
-    tried = made(replace(weights, threshold=weights.threshold * low))
-    found, rows = [], 0
-    for piece in reserved_rows(shards)[:, : tried.d_in].split(_PIECE):
-        code = tried.encode(piece.float())
-        found.append(code.values / weights.threshold[code.indices.long()].clamp(min=1e-30))
-        rows += len(piece)
-    ratios, wanted = torch.cat(found), round(l0 * rows)
-    if len(ratios) <= wanted:
-        return replace(weights, threshold=weights.threshold * low)
-    factor = float(ratios.kthvalue(len(ratios) - wanted).values)
-    return replace(weights, threshold=weights.threshold * min(high, max(low, factor)))
 
 
 def measure(

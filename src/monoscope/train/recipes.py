@@ -20,7 +20,8 @@ class Recipe:
     rising. A latent that has not fired for `dead_tokens` rows is helped by the auxiliary loss and, every
     `resample_tokens` rows until the decay begins, put elsewhere (0: never). `tile_rows` rows of pre-activations are
     kept at a time, all of a batch where None. `options` are settings of one architecture only, by name; `beta2` is
-    Adam's memory of squared gradients.
+    Adam's memory of squared gradients. `read_l0` sets the finished dictionary to fewer (or more) active latents than it
+    trained with: as a detector of features it does better a little sparser than it reconstructs best.
     """
 
     arch: str = "batchtopk"
@@ -39,6 +40,7 @@ class Recipe:
     tile_rows: int | None = None
     options: tuple[tuple[str, float], ...] = ()
     beta2: float = 0.99
+    read_l0: float | None = None
 
     def __post_init__(self) -> None:
         """Check every field once.
@@ -64,6 +66,10 @@ class Recipe:
     def _check_sparsity(self) -> None:
         if self.target_l0 is not None and self.target_l0 < 1:
             raise BadRequest(f"target_l0 is {self.target_l0:g}; it must be at least 1.")
+        if self.read_l0 is not None and not 0 < self.read_l0 <= self.latents:
+            raise BadRequest(f"read_l0 is {self.read_l0:g}; it must lie between 0 and the {self.latents} latents.")
+        if self.read_l0 is not None and RULES[self.arch].reads_as == "topk":
+            raise BadRequest(f"{self.arch} is read by its k, not by a threshold; leave read_l0 out.")
         if self.penalty is not None and "penalty" not in self._knobs():
             raise BadRequest(f"{self.arch} is told its k and takes no penalty; leave it out.")
         if self.penalty is not None and self.target_l0 is not None:
