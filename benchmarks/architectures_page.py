@@ -25,7 +25,7 @@ def at_k(rows: list[dict[str, Any]], k: int) -> float | None:
     close = [row for row in rows if abs(row["l0"] / k - 1) <= _CLOSE]
     if close:
         return min(row["fvu"] for row in close)
-    below = max((row for row in rows if row["l0"] < k), key=lambda row: row["l0"], default=None)
+    below = max((row for row in rows if 0 < row["l0"] < k), key=lambda row: row["l0"], default=None)
     above = min((row for row in rows if row["l0"] > k), key=lambda row: row["l0"], default=None)
     if below is None or above is None:
         return None
