@@ -47,7 +47,6 @@ from monoscope.train.recipes import Recipe
 VERSION = 1
 # Loss is compared at a fixed number of features a token, so only architectures that fix it can be swept.
 SWEPT = ("batchtopk", "topk", "matryoshka")
-MOST_WARMUP, _WARMUP_SHARE = 50, 0.05
 _FEWEST_STEPS = 20
 _STATISTICS_ROWS = 8192
 _CHECKPOINT_SECONDS = 60.0
@@ -365,8 +364,7 @@ class _Bench:
 
 
 def recipe_of(wanted: SweepRequest, latents: int, tokens: int, rate: float) -> Recipe:
-    """The recipe of one training. Warm-up is a share of the steps; a fixed number would weigh more on short ones."""
-    steps = tokens // wanted.batch_rows
+    """The recipe of one training."""
     return Recipe(
         arch=wanted.arch,
         latents=latents,
@@ -374,7 +372,6 @@ def recipe_of(wanted: SweepRequest, latents: int, tokens: int, rate: float) -> R
         tokens=tokens,
         batch_rows=wanted.batch_rows,
         learning_rate=rate,
-        warmup_steps=min(MOST_WARMUP, max(1, round(_WARMUP_SHARE * steps))),
         seed=wanted.seed,
     )
 

@@ -8,6 +8,9 @@ from monoscope.dictionary.catalogue import rules
 from monoscope.dictionary.rule import TrainingRule
 
 RULES = rules()
+# A fixed number of steps would weigh more on short trainings.
+_MOST_WARMUP, _WARMUP_SHARE = 50, 0.05
+_QUICK_STEPS, _SLOWING = 250, 0.4
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class Recipe:
     `k` active latents a token for architectures that count them; the others are steered towards `target_l0` (k where
     it is not given), or have a fixed `penalty`. `tokens` counts training rows with repetition. `learning_rate` (where
     None, what `suggested_rate` says) falls to zero over the last `decay_share` of the steps after `warmup_steps` of
-    rising. A latent that has not fired for `dead_tokens` rows is helped by the auxiliary loss and, every
+    rising (where None, a twentieth of them, at most 50). A latent that has not fired for `dead_tokens` rows is helped by the auxiliary loss and, every
     `resample_tokens` rows until the decay begins, put elsewhere (0: never). `tile_rows` rows of pre-activations are
     kept at a time, all of a batch where None. `options` are settings of one architecture only, by name; `beta2` is
     Adam's memory of squared gradients. `read_l0` sets the finished dictionary to fewer (or more) active latents than it
@@ -30,7 +33,7 @@ class Recipe:
     tokens: int = 3_000_000
     batch_rows: int = 2048
     learning_rate: float | None = None
-    warmup_steps: int = 50
+    warmup_steps: int | None = None
     decay_share: float = 0.4
     dead_tokens: int = 200_000
     penalty: float | None = None
@@ -59,6 +62,9 @@ class Recipe:
             )
         if self.learning_rate is None:
             object.__setattr__(self, "learning_rate", suggested_rate(self.latents, self.tokens, self.batch_rows))
+        if self.warmup_steps is None:
+            steps = self.tokens // self.batch_rows
+            object.__setattr__(self, "warmup_steps", min(_MOST_WARMUP, max(1, round(_WARMUP_SHARE * steps))))
         if not 0 < self.learning_rate < 1:
             raise BadRequest(f"learning_rate is {self.learning_rate}; it must lie between 0 and 1.")
         self._check_sparsity()
@@ -94,13 +100,15 @@ class Recipe:
 
 
 def suggested_rate(latents: int, tokens: int, batch_rows: int) -> float:
-    """A peak learning rate: half of where the loss was least in the demo model's sweep (docs/scaling.md).
+    """A peak learning rate: where the loss was least in the demo model's sweep (docs/scaling.md), less in long trainings.
 
     That law, for batches of 512, falls with width and tokens; a larger batch takes more, by its square root. At the
-    rate of least loss more latents die, at half of it next to none, for one or two percent of loss.
+    rate of least loss latents die, the more the longer it goes on. From 250 steps on the rate is therefore lowered by
+    the power of 0.4 of the steps, which at the demo's 2,000 steps leaves 0.1 % dead (docs/lab_log.md).
     """
     best = 1.5136 * latents**-0.4192 * tokens**-0.2051 * (batch_rows / 512) ** 0.5
-    return float(f"{min(1e-2, max(1e-4, best / 2)):.2g}")
+    share = min(1.0, (_QUICK_STEPS / max(1, tokens // batch_rows)) ** _SLOWING)
+    return float(f"{min(1e-2, max(1e-4, best * share)):.2g}")
 
 
 def parse_options(words: Sequence[str]) -> tuple[tuple[str, float], ...]:
