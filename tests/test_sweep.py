@@ -10,9 +10,11 @@ import pytest
 from monoscope.core.artifact import read_json
 from monoscope.core.errors import ArtifactNotFound, BadRequest, RequestDiffers
 from monoscope.core.run import Run
+from monoscope.harvest.excerpt import Excerpt
 from monoscope.harvest.shards import ShardStore
 from monoscope.planner import Budget, advice, plan
-from monoscope.sweep import Excerpt, SweepRequest, cells_of, sweep
+from monoscope.sweep import sweep
+from monoscope.sweep_cells import SweepRequest, cells_of
 from monoscope.train.law import flops_per_token
 
 WANTED = SweepRequest(

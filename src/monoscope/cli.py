@@ -261,8 +261,8 @@ def sweep(  # noqa: PLR0913  one flag for each setting of the artefact
     """Many small trainings, and the scaling laws through them. A stopped sweep goes on where it was."""
     from monoscope import planner
     from monoscope.printing import sweep_text
-    from monoscope.sweep import SweepRequest
     from monoscope.sweep import sweep as measure
+    from monoscope.sweep_cells import SweepRequest
 
     place = Run(run)
     wanted = SweepRequest(arch, k, smallest, budgets, widths, batch_rows=batch, rate=lr, seed=seed)

@@ -13,7 +13,8 @@ from monoscope.core.artifact import read_json
 from monoscope.core.errors import Ambiguous, ArtifactNotFound, BadRequest, Damaged
 from monoscope.core.run import Run
 from monoscope.harvest.shards import ShardStore
-from monoscope.train.law import Ensemble, JointLaw, RateLaw, SpeedLaw, cheapest_loss, flops_per_token, interval
+from monoscope.train.law import Ensemble, JointLaw, RateLaw, SpeedLaw, cheapest_loss, flops_per_token
+from monoscope.train.law_trust import interval
 
 VERSION = 1
 SHIPPED = "smollm2-135m.json"

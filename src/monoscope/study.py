@@ -16,8 +16,8 @@ from monoscope.dictionary.shelf import load_dictionary
 from monoscope.model.transformer import LanguageModel, load_model
 from monoscope.render.card import Card, card_html, cards_html
 from monoscope.render.tokens import display_units
-from monoscope.sweep import SweepRequest
 from monoscope.sweep import sweep as measure_sweep
+from monoscope.sweep_cells import SweepRequest
 from monoscope.train.recipes import Recipe
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from monoscope.render.chart import Chart, Series, write_chart
-from monoscope.train.law import Fit, HeldBack, Optimum, Point, best_of_rates, budget_groups
+from monoscope.train.law import Optimum, Point
+from monoscope.train.law_fit import best_of_rates
+from monoscope.train.law_trust import Fit, HeldBack, budget_groups
 
 
 def draw(

@@ -12,25 +12,29 @@ from monoscope.core.errors import BadNumbers, BadRequest
 from monoscope.train.law import (
     JointLaw,
     Point,
-    best_of_rates,
-    best_rate,
-    bootstrap,
-    budget_groups,
     cheapest_loss,
     effective_tokens,
-    fit_laws,
-    floor_helps,
     flops_per_token,
-    hold_back,
-    interval,
+    span_of,
+)
+from monoscope.train.law_fit import (
+    best_of_rates,
+    best_rate,
     joint_law,
     parabola,
     power_law,
     power_law_with_floor,
     rate_law,
     robust_least_squares,
-    span_of,
     speed_law,
+)
+from monoscope.train.law_trust import (
+    bootstrap,
+    budget_groups,
+    fit_laws,
+    floor_helps,
+    hold_back,
+    interval,
 )
 
 D = 64

@@ -10,7 +10,7 @@ from monoscope.core.errors import Damaged, RequestDiffers
 from monoscope.harvest.feed import Feed
 from monoscope.harvest.shards import ShardStore
 from monoscope.train.learner import Learner
-from monoscope.train.loop import LOG_EVERY, train
+from monoscope.train.loop import LOG_EVERY, Job, train, train_all
 from monoscope.train.recipes import RULES, Recipe
 
 STEPS, ROWS = 60, 256
@@ -63,6 +63,17 @@ def test_a_stopped_training_goes_on_as_if_it_had_not(arch: str, toy_shards: Shar
         pass
     assert_same(done[0], wanted)
     assert done[2] == wanted_log
+
+
+def test_the_guard_remembers_what_it_saw_before_the_stop(toy_shards: ShardStore, tmp_path: Path) -> None:
+    recipe = replace(_recipe("topk"), learning_rate=0.9, warmup_steps=40, decay_share=0.1)
+    feed = Feed(toy_shards, batch_rows=recipe.batch_rows, seed=0)
+    (wanted,) = train_all(feed, [Job(recipe, tmp_path / "undisturbed", {})])
+    assert any("rose from" in sentence for sentence in wanted.warnings)
+    job = Job(recipe, tmp_path / "stopped", {})
+    assert train_all(feed, [job], should_stop=_stop_at(50)) is None
+    (found,) = train_all(feed, [job])
+    assert found.warnings == wanted.warnings
 
 
 def test_how_often_a_checkpoint_is_written_changes_nothing(toy_shards: ShardStore, tmp_path: Path) -> None:

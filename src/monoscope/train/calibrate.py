@@ -59,8 +59,9 @@ def _shift(
         return 0.0
     reach = float(values.mean()) * (1 - _LEAST)
     raised = made(replace(weights, b_enc=weights.b_enc + reach))
-    values, wanted = torch.cat([raised.encode(piece.float()).values for piece in rows.split(_PIECE)]), round(
-        l0 * len(rows)
+    values, wanted = (
+        torch.cat([raised.encode(piece.float()).values for piece in rows.split(_PIECE)]),
+        round(l0 * len(rows)),
     )
     if len(values) <= wanted:
         return reach

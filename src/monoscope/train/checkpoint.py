@@ -5,7 +5,7 @@ Going on from it gives the same weights, to the bit, as never having stopped.
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,17 @@ from monoscope.train.recipes import Recipe
 
 @dataclass(frozen=True)
 class Progressed:
-    """How far training is: steps done, the next batch, and the log rows so far."""
+    """How far training is: steps done, the next batch, the log rows so far, and what the guard remembers."""
 
     step: int = 0
     cursor: Any = Cursor()
     log: tuple[dict[str, float], ...] = ()
+    guard: dict[str, Any] = field(default_factory=dict)
 
 
 def save(folder: Path, learner: Learner, progressed: Progressed, request: dict[str, Any]) -> None:
     """Replace the checkpoint. Log, cursor and tensors stand in one file, so that they cannot disagree."""
-    note = {"step": progressed.step, "cursor": asdict(progressed.cursor), "log": progressed.log, "request": request}
+    note = {**vars(progressed), "cursor": asdict(progressed.cursor), "request": request}
     write_tensors(folder / "state.safetensors", learner.tensors(), {"progress": json.dumps(note)})
 
 
@@ -49,7 +50,7 @@ def load(
     try:
         with safetensors.safe_open(str(path), "pt") as stream:
             note = json.loads(stream.metadata()["progress"])
-        progressed = Progressed(note["step"], cursor(note["cursor"]), tuple(note["log"]))
+        progressed = Progressed(note["step"], cursor(note["cursor"]), tuple(note["log"]), note.get("guard", {}))
         check_request(what, note["request"], request)
         return Learner.restore(read_tensors(path), recipe.rule(), recipe), progressed
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:

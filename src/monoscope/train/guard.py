@@ -34,6 +34,15 @@ class Guard:
         guard._look_at_feed(recipe, feed.rows)
         return guard
 
+    def memory(self) -> dict[str, Any]:
+        """What it has seen and said, as plain values for a checkpoint."""
+        return vars(self).copy()
+
+    def remembering(self, memory: dict[str, Any]) -> "Guard":
+        """The same guard, going on from a checkpoint's memory; an empty one changes nothing."""
+        vars(self).update(memory)
+        return self
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is wrong, in the order in which it was seen."""

@@ -92,7 +92,7 @@ class _Running:
         return self.step % every == 0
 
     def save(self) -> None:
-        progressed = Progressed(self.step, self.cursor, tuple(self.log))
+        progressed = Progressed(self.step, self.cursor, tuple(self.log), self.guard.memory())
         checkpoint.save(self.job.folder, self.learner, progressed, self.job.request)
         self.saved = time.monotonic()
 
@@ -153,7 +153,7 @@ def _open(job: Job, feed: Batches, spaces: Spaces, sample: Tensor) -> _Running:
         found = learner, Progressed(cursor=feed.beginning)
     learner, progressed = found
     steps = max(1, round(recipe.tokens / recipe.batch_rows))
-    guard = Guard.watching(recipe, feed, sample)
+    guard = Guard.watching(recipe, feed, sample).remembering(progressed.guard)
     return _Running(job, rule, learner, steps, progressed.step, progressed.cursor, list(progressed.log), guard)
 
 

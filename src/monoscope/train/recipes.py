@@ -20,11 +20,12 @@ class Recipe:
     `k` active latents a token for architectures that count them; the others are steered towards `target_l0` (k where
     it is not given), or have a fixed `penalty`. `tokens` counts training rows with repetition. `learning_rate` (where
     None, what `suggested_rate` says) falls to zero over the last `decay_share` of the steps after `warmup_steps` of
-    rising (where None, a twentieth of them, at most 50). A latent that has not fired for `dead_tokens` rows is helped by the auxiliary loss and, every
-    `resample_tokens` rows until the decay begins, put elsewhere (0: never). `tile_rows` rows of pre-activations are
-    kept at a time, all of a batch where None. `options` are settings of one architecture only, by name; `beta2` is
-    Adam's memory of squared gradients. `read_l0` sets the finished dictionary to fewer (or more) active latents than it
-    trained with: as a detector of features it does better a little sparser than it reconstructs best.
+    rising (where None, a twentieth of them, at most 50). A latent that has not fired for `dead_tokens` rows is helped
+    by the auxiliary loss and, every `resample_tokens` rows until the decay begins, put elsewhere (0: never).
+    `tile_rows` rows of pre-activations are kept at a time, all of a batch where None. `options` are settings of one
+    architecture only, by name; `beta2` is Adam's memory of squared gradients. `read_l0` sets the finished dictionary to
+    fewer (or more) active latents than it trained with: as a detector of features it does better a little sparser
+    than it reconstructs best.
     """
 
     arch: str = "batchtopk"
@@ -100,7 +101,7 @@ class Recipe:
 
 
 def suggested_rate(latents: int, tokens: int, batch_rows: int) -> float:
-    """A peak learning rate: where the loss was least in the demo model's sweep (docs/scaling.md), less in long trainings.
+    """A peak learning rate: where the loss was least in the demo model's sweep (docs/scaling.md), less in long runs.
 
     That law, for batches of 512, falls with width and tokens; a larger batch takes more, by its square root. At the
     rate of least loss latents die, the more the longer it goes on. From 250 steps on the rate is therefore lowered by
