@@ -6,6 +6,7 @@ python examples/splitting.py RUN FOLDER --names w2048 w8192 w32768
 import argparse
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def main() -> None:
         panels = _panels(Run(asked.run), found["completeness"]["dictionaries"])
         write_chart(asked.folder / "completeness.svg", *panels)
     told = {key: found[key] for key in ("dictionaries", "pairs", "completeness", "tree") if key in found}
-    print(json.dumps(told, ensure_ascii=False, indent=1))
+    sys.stdout.write(json.dumps(told, ensure_ascii=False, indent=1) + "\n")
 
 
 def _drawn(tree: dict[str, Any], heads: list[str], title: str) -> str:
