@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Results, arguments, bench_cache, dictionary_of, say, shards_of, show, study
+from common import Results, arguments, bench_cache, dictionary_of, say, show, study
 from environments import PeerMissing, environment, last_line, pinned
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from monoscope.core.run import Run
 from monoscope.dictionary.base import Dictionary
 from monoscope.dictionary.shelf import load_dictionary
+from monoscope.harvest.shards import ShardStore
 
 GOAL = 1e-4
 _ROUNDING = 1e-5
@@ -43,7 +45,6 @@ def main() -> None:
     torch.set_num_threads(settings.threads)
     results = Results("saelens_load", settings, keys=("dictionary", "latents", "cpu"))
     run = study(settings.run, settings.study_tokens)
-    x = next(shards_of(run).blocks("held")).x[: settings.rows].float()
     first = dictionary_of(run, settings.name, latents=settings.latents, k=settings.k)
     names = [first] if settings.name else run.names("dictionaries", "monoscope.json")
     try:
@@ -52,12 +53,18 @@ def main() -> None:
         results.put([{"dictionary": name, "tool": "sae-lens", "reason": str(error)} for name in names])
         print(f"SAELens cannot be installed here: {error}")
         raise SystemExit(2) from error
-    rows = [compare(python, run.dictionary(name), x) for name in names]
+    rows = [compare(python, run.dictionary(name), held_rows(run, name, settings.rows)) for name in names]
     results.put(rows)
     show(rows, COLUMNS)
     worst = max(max(row["code_relative"], row["recon_relative"]) for row in rows)
     print(f"largest relative difference {worst:.2e}; goal {GOAL:g} {'met' if worst <= GOAL else 'NOT met'}")
     raise SystemExit(int(worst > GOAL))
+
+
+def held_rows(run: Run, name: str, count: int) -> Tensor:
+    """Held rows of what a dictionary reads."""
+    shards = ShardStore.load(run.activations(run.provenance(name)["activations"]))
+    return next(shards.blocks("held")).x[:count].float()
 
 
 def compare(python: Path, folder: Path, x: Tensor) -> dict[str, Any]:
@@ -77,7 +84,7 @@ def compare(python: Path, folder: Path, x: Tensor) -> dict[str, Any]:
             raise SystemExit(f"SAELens does not read {folder}: {last_line(done.stderr)}")
         found = load_file(target)
     code = ours.encode(x)
-    dense, recon = code.to_dense(), ours.decode(code)
+    dense, recon = code.to_dense(), ours.complete(x, code)
     doubtful = at_threshold(ours, x, dense, found["code"])
     gap = (dense - found["code"]).abs().masked_fill(doubtful, 0)
     sure = ~doubtful.any(1)
