@@ -15,6 +15,7 @@ from monoscope.core.run import Run
 from monoscope.harvest.shards import ShardStore
 from monoscope.train.law import Ensemble, JointLaw, RateLaw, SpeedLaw, cheapest_loss, flops_per_token
 from monoscope.train.law_trust import interval
+from monoscope.train.recipes import gentle_share
 
 VERSION = 1
 SHIPPED = "smollm2-135m.json"
@@ -83,6 +84,7 @@ def advice(
         "tokens": tokens,
         "batch": batch,
         "learning_rate": float(f"{rate.at(latents, tokens):.3g}"),
+        "gentle_rate": float(f"{rate.at(latents, tokens) * gentle_share(tokens // batch):.3g}"),
         "epochs": tokens / rows,
         "flops": tokens * flops(latents),
         "minutes": None if speed is None else tokens * float(speed.at(latents)) / 60,
@@ -169,7 +171,8 @@ def _warnings(found: dict[str, Any], fit: dict[str, Any]) -> list[str]:
     if alive < _MANY_ALIVE:
         notes.append(
             f"In the sweep's widest training {100 * alive:.0f} % of the latents fired on its held-out rows: the rates "
-            "with the smallest loss cost latents. A lower rate keeps more of them at a higher loss."
+            f"with the smallest loss cost latents. --lr {found['gentle_rate']:g} keeps most of them, for up to 7 % "
+            "more loss where it was tried (docs/scaling.md)."
         )
     if found["minutes"] is not None:
         threads = fit["provenance"].get("threads")

@@ -103,13 +103,19 @@ class Recipe:
 def suggested_rate(latents: int, tokens: int, batch_rows: int) -> float:
     """A peak learning rate: where the loss was least in the demo model's sweep (docs/scaling.md), less in long runs.
 
-    That law, for batches of 512, falls with width and tokens; a larger batch takes more, by its square root. At the
-    rate of least loss latents die, the more the longer it goes on. From 250 steps on the rate is therefore lowered by
-    the power of 0.4 of the steps, which at the demo's 2,000 steps leaves 0.1 % dead (docs/lab_log.md).
+    That law, for batches of 512, falls with width and tokens; a larger batch takes more, by its square root.
     """
     best = 1.5136 * latents**-0.4192 * tokens**-0.2051 * (batch_rows / 512) ** 0.5
-    share = min(1.0, (_QUICK_STEPS / max(1, tokens // batch_rows)) ** _SLOWING)
-    return float(f"{min(1e-2, max(1e-4, best * share)):.2g}")
+    return float(f"{min(1e-2, max(1e-4, best * gentle_share(tokens // batch_rows))):.2g}")
+
+
+def gentle_share(steps: int) -> float:
+    """The share of the rate of least loss at which few latents die.
+
+    At that rate they do, the more the longer it goes on. From 250 steps on the share falls with the power of 0.4 of the
+    steps, which at the demo's 2,000 steps leaves 0.1 % dead (docs/lab_log.md).
+    """
+    return min(1.0, (_QUICK_STEPS / max(1, steps)) ** _SLOWING)
 
 
 def parse_options(words: Sequence[str]) -> tuple[tuple[str, float], ...]:
