@@ -118,7 +118,7 @@ def test_a_plan_spends_its_budget(swept: Run, toy_shards: ShardStore) -> None:
     found = plan(swept, "1e9")["recommended"]
     assert found["flops"] == pytest.approx(1e9, rel=0.05)
     assert found["fvu_low"] <= found["fvu"] <= found["fvu_high"]
-    assert found["gentle_rate"] <= found["learning_rate"]
+    assert found["learning_rate"] <= found["least_loss_rate"]
     assert found["epochs"] == found["tokens"] / toy_shards.rows("train")
     assert found["command"].startswith(f"monoscope train {swept.path} --arch batchtopk --latents {found['latents']} ")
     json.dumps(found)

@@ -251,7 +251,7 @@ def sweep(  # noqa: PLR0913  one flag for each setting of the artefact
     budgets: Annotated[int, Parameter(help="How many budgets, each twice the one before.")] = 6,
     widths: Annotated[int, Parameter(help="How many dictionary sizes in each budget.")] = 4,
     batch: Annotated[int, Parameter(help="Rows of one step.")] = 512,
-    lr: Annotated[float, Parameter(help="The learning rate about which others are tried.")] = 8e-3,
+    lr: Annotated[float, Parameter(help="The learning rate about which others are tried.")] = 4e-3,
     name: Name = None,
     activations: Annotated[str | None, Parameter(help="Which activations, where the run holds several.")] = None,
     replace: Replace = False,

@@ -75,6 +75,7 @@ def advice(
     tokens = math.floor(tokens / batch) * batch
     if tokens < batch:
         raise BadRequest(f"This budget is too small for one step of {batch:,} rows; ask for more.")
+    least, share = rate.at(latents, tokens), gentle_share(tokens // batch) if request.get("gentle") else 1.0
     expected = float(laws.loss(latents, tokens, rows))
     low, high = interval([_drawn(draw, latents, tokens, rows) for draw in fit["draws"]])
     found = {
@@ -83,8 +84,8 @@ def advice(
         "latents": latents,
         "tokens": tokens,
         "batch": batch,
-        "learning_rate": float(f"{rate.at(latents, tokens):.3g}"),
-        "gentle_rate": float(f"{rate.at(latents, tokens) * gentle_share(tokens // batch):.3g}"),
+        "learning_rate": float(f"{least * share:.3g}"),
+        "least_loss_rate": float(f"{least:.3g}"),
         "epochs": tokens / rows,
         "flops": tokens * flops(latents),
         "minutes": None if speed is None else tokens * float(speed.at(latents)) / 60,
@@ -170,9 +171,8 @@ def _warnings(found: dict[str, Any], fit: dict[str, Any]) -> list[str]:
     alive = measured.get("alive_in_widest", 1.0)
     if alive < _MANY_ALIVE:
         notes.append(
-            f"In the sweep's widest training {100 * alive:.0f} % of the latents fired on its held-out rows: the rates "
-            f"with the smallest loss cost latents. --lr {found['gentle_rate']:g} keeps most of them, for up to 7 % "
-            "more loss where it was tried (docs/scaling.md)."
+            f"In the sweep's widest training {100 * alive:.0f} % of the latents fired on its held-out rows; a longer "
+            "training, or a slower rate, keeps more."
         )
     if found["minutes"] is not None:
         threads = fit["provenance"].get("threads")

@@ -28,10 +28,10 @@ from monoscope.sweep_cells import Cell, SweepRequest, cells_of
 from monoscope.sweep_picture import draw
 from monoscope.train.finish import finish
 from monoscope.train.law import Point, RateLaw, flops_per_token
-from monoscope.train.law_fit import best_of_rates, best_rate, rate_law, speed_law
+from monoscope.train.law_fit import advised_rates, best_rate, rate_law, speed_law
 from monoscope.train.law_trust import bootstrap, fit_laws, hold_back, interval
 from monoscope.train.loop import train
-from monoscope.train.recipes import Recipe
+from monoscope.train.recipes import Recipe, gentle_share
 
 VERSION = 1
 _STATISTICS_ROWS = 8192
@@ -135,11 +135,14 @@ class _Bench:
             if cell.swept:
                 self._rates(cell)
             else:
-                self._point(cell, self._law().at(cell.latents, cell.tokens))
+                self._point(cell, self._law().at(cell.latents, cell.tokens) * self._share(cell))
         self._progress.finish()
 
     def _law(self) -> RateLaw:
         return rate_law(self._done)
+
+    def _share(self, cell: Cell) -> float:
+        return gentle_share(cell.tokens // self._wanted.batch_rows) if self._wanted.gentle else 1.0
 
     def _rates(self, cell: Cell) -> list[Point]:
         """Three rates, and on from an edge as long as the loss falls, a few steps at most."""
@@ -195,7 +198,7 @@ class _Bench:
         dictionary, _ = finish(learner, scaling, recipe, self._sample, name="point", learnt_from=self._shards)
         seen = fidelity(dictionary, self._held)
         step = watch.undisturbed()
-        point = Point(cell.budget, cell.latents, cell.tokens, cell.rows, rate, seen.fvu)
+        point = Point(cell.budget, cell.latents, cell.tokens, cell.rows, rate, seen.fvu, self._share(cell))
         told = {
             "version": VERSION,
             **asdict(point),
@@ -231,7 +234,7 @@ def recipe_of(wanted: SweepRequest, latents: int, tokens: int, rate: float) -> R
 
 
 def _point_of(found: dict[str, Any]) -> Point:
-    return Point(**{field.name: found[field.name] for field in fields(Point)})
+    return Point(**{field.name: found[field.name] for field in fields(Point) if field.name in found})
 
 
 def read_points(folder: Path) -> Iterator[dict[str, Any]]:
@@ -250,7 +253,7 @@ def fit_points(folder: Path, *, provenance: dict[str, Any]) -> None:
     fit = fit_laws(points, cost)
     draws = bootstrap(points, fit, cost, draws=_DRAWS, seed=request["seed"])
     timed = [found for found in measured if found["seconds_per_token"]]
-    best = best_of_rates(points)
+    best = advised_rates(points)
     held_back = hold_back(points, cost) if len(fit.optima) > 3 else None
     whole = {
         "version": VERSION,

@@ -10,7 +10,7 @@ from monoscope.train.law import flops_per_token
 SWEPT = ("batchtopk", "topk", "matryoshka")
 _FEWEST_STEPS = 20
 # The middle width of a budget gives each latent this many tokens; measured on the demo model.
-_TOKENS_PER_LATENT = 300
+_TOKENS_PER_LATENT = 200
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class SweepRequest:
     Budgets are FLOPs of training, each twice the one before, from `smallest` on. Each has `widths` widths, a factor of
     `width_step` apart. Learning rates: three in factors of 2 about `rate`, and more where the best is at an edge, for
     every width of the first `rate_budgets` budgets and for the middle width of the others but the dearest; all other
-    trainings take theirs from the learning rate law so far. `reuse` trains the narrowest width of the middle budget,
+    trainings take theirs from the learning rate law so far. `gentle`: the laws are of losses at the rates at which few
+    latents die (`recipes.gentle_share`), not at the rates of least loss. `reuse` trains the narrowest width of the middle budget,
     which sees many tokens, again on so few rows that each is read that many times. The loss is FVU on the first
     `held_rows` held-out rows.
     """
@@ -32,11 +33,12 @@ class SweepRequest:
     widths: int = 4
     width_step: float = 1.7
     batch_rows: int = 512
-    rate: float = 8e-3
-    rate_budgets: int = 2
+    rate: float = 4e-3
+    rate_budgets: int = 1
     reuse: tuple[int, ...] = (4, 12)
-    held_rows: int = 32_768
+    held_rows: int = 16_384
     tokens_per_latent: float = _TOKENS_PER_LATENT
+    gentle: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from monoscope.render.chart import Chart, Series, write_chart
 from monoscope.train.law import Optimum, Point
-from monoscope.train.law_fit import best_of_rates
+from monoscope.train.law_fit import advised_rates
 from monoscope.train.law_trust import Fit, HeldBack, budget_groups
 
 
@@ -16,7 +16,7 @@ def draw(
     path: Path, fit: Fit, points: Sequence[Point], held_back: HeldBack | None, cost: Callable[[float], float]
 ) -> None:
     """Four panels: loss against width, best width and tokens, best loss, and predicted against measured loss."""
-    groups = budget_groups(best_of_rates(points))
+    groups = budget_groups(advised_rates(points))
     panels = (_parabolas(fit, groups), _sizes(fit, cost), _losses(fit, held_back), _agreement(fit, groups))
     write_chart(path, *panels)
 

@@ -18,7 +18,7 @@ from monoscope.train.law import (
     span_of,
 )
 from monoscope.train.law_fit import (
-    best_of_rates,
+    advised_rates,
     best_rate,
     joint_law,
     parabola,
@@ -65,7 +65,7 @@ def made(law: JointLaw = TRUE, *, noise: float = 0.0, rows: int = ROWS, budgets:
 
 @pytest.mark.parametrize("law", [TRUE, FLOORED])
 def test_the_joint_law_is_found_again(law: JointLaw) -> None:
-    points = best_of_rates(made(law))
+    points = advised_rates(made(law))
     assert floor_helps(points) == (law is FLOORED)
     found = joint_law(points, floor=law is FLOORED)
     assert found.floor == pytest.approx(law.floor, rel=1e-2, abs=1e-9)
@@ -86,7 +86,7 @@ def test_with_noise_the_largest_budget_is_predicted_within_two_per_cent() -> Non
 def test_the_exponents_of_width_and_tokens_sum_to_one() -> None:
     """For costs that are proportional to width, C = 2 d F N, whatever the losses are."""
     for points in (made(), made(noise=0.02)):
-        optima = [parabola(group, cost) for group in budget_groups(best_of_rates(points))]
+        optima = [parabola(group, cost) for group in budget_groups(advised_rates(points))]
         width, tokens = (
             power_law([o.budget for o in optima], [getattr(o, name) for o in optima]) for name in ("latents", "tokens")
         )
@@ -98,7 +98,7 @@ def test_the_exponents_of_width_and_tokens_sum_to_one() -> None:
 
 
 def test_one_wild_point_does_not_move_the_law() -> None:
-    points = best_of_rates(made(noise=0.002))
+    points = advised_rates(made(noise=0.002))
     points[7] = replace(points[7], loss=points[7].loss * 1.5)
     found = joint_law(points)
     assert float(found.loss(5000, 3e7, ROWS)) == pytest.approx(float(TRUE.loss(5000, 3e7, ROWS)), rel=0.01)
@@ -110,7 +110,7 @@ def test_rows_that_are_read_again_count_for_less() -> None:
     points = made(law, rows=rows)
     again = [replace(p, rows=p.tokens // 10) for p in points[::9]]
     again = [replace(p, loss=float(law.loss(p.latents, p.tokens, p.rows))) for p in again]
-    found = joint_law([*best_of_rates(points), *again])
+    found = joint_law([*advised_rates(points), *again])
     assert found.reuse == pytest.approx(6.0, rel=0.05)
 
 
@@ -155,11 +155,11 @@ def test_power_laws_with_and_without_a_floor() -> None:
 def test_the_rate_law_finds_the_best_rates_and_stays_near_them() -> None:
     points = made()
     law = rate_law(points)
-    middle = best_of_rates(points)[12]
+    middle = advised_rates(points)[12]
     assert law.at(middle.latents, middle.tokens) == pytest.approx(8e-3 * middle.latents**-0.2, rel=0.03)
     assert law.at(10**9, 10**15) >= 0.99 * min(point.rate for point in points)
     with pytest.raises(BadRequest, match="several learning rates"):
-        rate_law(best_of_rates(points))
+        rate_law(advised_rates(points))
     cell = [Point(1, 8, 1, 1, rate, loss) for rate, loss in ((1e-3, 1.1), (2e-3, 1.0), (4e-3, 1.1))]
     assert best_rate(cell).rate == pytest.approx(2e-3)
     assert best_rate(cell[:2]) == cell[1]
@@ -195,7 +195,7 @@ def test_flops_follow_the_table() -> None:
 
 
 def test_what_cannot_be_fitted_is_refused() -> None:
-    points = best_of_rates(made())
+    points = advised_rates(made())
     with pytest.raises(BadRequest, match="too few"):
         joint_law(points[:5])
     with pytest.raises(BadNumbers, match="not a positive number"):

@@ -48,7 +48,10 @@ def flops_per_token(arch: str, d_in: int, latents: int, k: int, *, d_out: int | 
 
 @dataclass(frozen=True)
 class Point:
-    """One training: FLOPs, latents, tokens (repeats counted), different tokens, peak learning rate, held-out loss."""
+    """One training: FLOPs, latents, tokens (repeats counted), different tokens, peak learning rate, held-out loss.
+
+    `share` of the rate of least loss is what a training as long as this is advised to take (so that few latents die).
+    """
 
     budget: float
     latents: int
@@ -56,6 +59,7 @@ class Point:
     rows: int
     rate: float
     loss: float
+    share: float = 1.0
 
 
 @dataclass(frozen=True)

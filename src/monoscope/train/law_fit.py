@@ -58,9 +58,9 @@ def _huber(residuals: Array, scale: float) -> float:
     return found if math.isfinite(found) else math.inf
 
 
-def best_of_rates(points: Sequence[Point]) -> list[Point]:
-    """Points that differ in the learning rate alone become one, at the bottom of their parabola in log rate."""
-    return [best_rate(cell) for cell in cells_of_rates(points)]
+def advised_rates(points: Sequence[Point]) -> list[Point]:
+    """Points that differ in the learning rate alone become one, at the rate that is advised (`advised_rate`)."""
+    return [advised_rate(cell) for cell in cells_of_rates(points)]
 
 
 def cells_of_rates(points: Sequence[Point]) -> list[list[Point]]:
@@ -77,16 +77,38 @@ def best_rate(cell: Sequence[Point]) -> Point:
     The best point itself where there are no three, or where they have no bottom between them.
     """
     best = min(cell, key=lambda point: point.loss)
+    found = _bottom(cell, best)
+    return best if found is None else replace(best, rate=math.exp(found[0]), loss=math.exp(found[1]))
+
+
+def advised_rate(cell: Sequence[Point]) -> Point:
+    """Rate and loss at a point's `share` of the rate of least loss, by the same parabola.
+
+    Of a cell with one point that point, which was trained at the advised rate; where there is no parabola, the point
+    whose rate is nearest to the advised one.
+    """
+    best = min(cell, key=lambda point: point.loss)
+    found = _bottom(cell, best)
+    if found is None:
+        wanted = math.log(best.rate * best.share)
+        return min(cell, key=lambda point: abs(math.log(point.rate) - wanted))
+    bottom, least, bend = found
+    down = math.log(best.share)
+    return replace(best, rate=math.exp(bottom + down), loss=math.exp(least + bend * down**2))
+
+
+def _bottom(cell: Sequence[Point], best: Point) -> tuple[float, float, float] | None:
+    """Log rate, log loss and curvature at the bottom of the parabola, if there is one."""
     if len(cell) < 3:
-        return best
+        return None
     x, y = np.log([point.rate for point in cell]), np.log([point.loss for point in cell])
     near = np.argsort(np.abs(x - math.log(best.rate)), kind="stable")[:3]
     about = float(x[near].mean())
     bend, slope, base = np.polyfit(x[near] - about, y[near], 2)
     bottom = about - slope / (2 * bend) if bend > 0 else math.nan
     if not x[near].min() <= bottom <= x[near].max():
-        return best
-    return replace(best, rate=math.exp(bottom), loss=math.exp(base - slope**2 / (4 * bend)))
+        return None
+    return float(bottom), float(base - slope**2 / (4 * bend)), float(bend)
 
 
 def parabola(points: Sequence[Point], cost: Callable[[float], float]) -> Optimum:

@@ -9,7 +9,7 @@ import numpy as np
 from monoscope.core.errors import BadRequest
 from monoscope.train.law import Array, JointLaw, Optimum, Point, PowerLaw, RateLaw, cheapest_loss, span_of
 from monoscope.train.law_fit import (
-    best_of_rates,
+    advised_rates,
     columns_of,
     joint_law,
     parabola,
@@ -48,7 +48,7 @@ def fit_laws(points: Sequence[Point], cost: Callable[[float], float]) -> Fit:
     Raises
         BadRequest  too few points.
     """
-    best = best_of_rates(points)
+    best = advised_rates(points)
     ends = {floor: joint_law(best, floor=floor) for floor in (False, True)}
     joint = ends[floor_helps(best)]
     groups = budget_groups(best)
@@ -125,7 +125,7 @@ def hold_back(points: Sequence[Point], cost: Callable[[float], float]) -> HeldBa
 
     `by_loss_law` is what the bare power law of the minima, without floor, would have said.
     """
-    best = best_of_rates(points)
+    best = advised_rates(points)
     last = budget_groups(best)[-1]
     fit = fit_laws([point for point in points if point.budget < last[0].budget], cost)
     latents, _, predicted = cheapest_loss(fit.joint, last[0].budget, cost, last[0].rows, span_of(best))
@@ -160,7 +160,7 @@ def bootstrap(
 
     Every other one has a floor, and the others none: what that makes of the advice is part of the uncertainty.
     """
-    best = best_of_rates(points)
+    best = advised_rates(points)
     distances = _distances(fit.joint, best)
     budgets = sorted({point.budget for point in best})
     F, N, U, _ = columns_of(best)
