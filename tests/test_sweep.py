@@ -101,6 +101,7 @@ def test_a_sweep_measures_what_was_asked(swept: Run, toy_shards: ShardStore) -> 
         assert 0 < point["loss"] < 1
     for budget in {point["budget"] for point in whole}:
         assert len({point["latents"] for point in whole if point["budget"] == budget}) == 3
+        assert point["share"] == WANTED.share
     dearest = [point for point in points if point["budget"] == max(point["budget"] for point in points)]
     assert len(dearest) == 3, "the dearest budget takes its rates from the law"
     assert (swept.path / "sweeps" / "toy" / "fit.svg").read_text().startswith("<svg")

@@ -15,7 +15,6 @@ from monoscope.core.run import Run
 from monoscope.harvest.shards import ShardStore
 from monoscope.train.law import Ensemble, JointLaw, RateLaw, SpeedLaw, cheapest_loss, flops_per_token
 from monoscope.train.law_trust import interval
-from monoscope.train.recipes import gentle_share
 
 VERSION = 1
 SHIPPED = "smollm2-135m.json"
@@ -75,7 +74,7 @@ def advice(
     tokens = math.floor(tokens / batch) * batch
     if tokens < batch:
         raise BadRequest(f"This budget is too small for one step of {batch:,} rows; ask for more.")
-    least, share = rate.at(latents, tokens), gentle_share(tokens // batch) if request.get("gentle") else 1.0
+    least = rate.at(latents, tokens)
     expected = float(laws.loss(latents, tokens, rows))
     low, high = interval([_drawn(draw, latents, tokens, rows) for draw in fit["draws"]])
     found = {
@@ -84,7 +83,7 @@ def advice(
         "latents": latents,
         "tokens": tokens,
         "batch": batch,
-        "learning_rate": float(f"{least * share:.3g}"),
+        "learning_rate": float(f"{least * request.get('share', 1.0):.3g}"),
         "least_loss_rate": float(f"{least:.3g}"),
         "epochs": tokens / rows,
         "flops": tokens * flops(latents),

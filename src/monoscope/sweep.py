@@ -31,7 +31,7 @@ from monoscope.train.law import Point, RateLaw, flops_per_token
 from monoscope.train.law_fit import advised_rates, best_rate, rate_law, speed_law
 from monoscope.train.law_trust import bootstrap, fit_laws, hold_back, interval
 from monoscope.train.loop import train
-from monoscope.train.recipes import Recipe, gentle_share
+from monoscope.train.recipes import Recipe
 
 VERSION = 1
 _STATISTICS_ROWS = 8192
@@ -135,14 +135,11 @@ class _Bench:
             if cell.swept:
                 self._rates(cell)
             else:
-                self._point(cell, self._law().at(cell.latents, cell.tokens) * self._share(cell))
+                self._point(cell, self._law().at(cell.latents, cell.tokens) * self._wanted.share)
         self._progress.finish()
 
     def _law(self) -> RateLaw:
         return rate_law(self._done)
-
-    def _share(self, cell: Cell) -> float:
-        return gentle_share(cell.tokens // self._wanted.batch_rows) if self._wanted.gentle else 1.0
 
     def _rates(self, cell: Cell) -> list[Point]:
         """Three rates, and on from an edge as long as the loss falls, a few steps at most."""
@@ -198,7 +195,7 @@ class _Bench:
         dictionary, _ = finish(learner, scaling, recipe, self._sample, name="point", learnt_from=self._shards)
         seen = fidelity(dictionary, self._held)
         step = watch.undisturbed()
-        point = Point(cell.budget, cell.latents, cell.tokens, cell.rows, rate, seen.fvu, self._share(cell))
+        point = Point(cell.budget, cell.latents, cell.tokens, cell.rows, rate, seen.fvu, self._wanted.share)
         told = {
             "version": VERSION,
             **asdict(point),

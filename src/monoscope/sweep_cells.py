@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from monoscope.core.errors import BadRequest
 from monoscope.train.law import flops_per_token
+from monoscope.train.recipes import ADVISED_SHARE
 
 # Loss is compared at a fixed number of features a token, so only architectures that fix it can be swept.
 SWEPT = ("batchtopk", "topk", "matryoshka")
@@ -20,8 +21,8 @@ class SweepRequest:
     Budgets are FLOPs of training, each twice the one before, from `smallest` on. Each has `widths` widths, a factor of
     `width_step` apart. Learning rates: three in factors of 2 about `rate`, and more where the best is at an edge, for
     every width of the first `rate_budgets` budgets and for the middle width of the others but the dearest; all other
-    trainings take theirs from the learning rate law so far. `gentle`: the laws are of losses at the rates at which few
-    latents die (`recipes.gentle_share`), not at the rates of least loss. `reuse` trains the narrowest width of the middle budget,
+    trainings take theirs from the learning rate law so far. The laws are of losses at `share` of the rate of least loss:
+    at 0.7 the loss is about 1 % more, and far fewer latents die. `reuse` trains the narrowest width of the middle budget,
     which sees many tokens, again on so few rows that each is read that many times. The loss is FVU on the first
     `held_rows` held-out rows.
     """
@@ -38,7 +39,7 @@ class SweepRequest:
     reuse: tuple[int, ...] = (4, 12)
     held_rows: int = 16_384
     tokens_per_latent: float = _TOKENS_PER_LATENT
-    gentle: bool = True
+    share: float = ADVISED_SHARE
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -58,6 +59,8 @@ class SweepRequest:
             )
         if not (self.smallest > 0 and self.width_step > 1 and 0 < self.rate < 1):
             raise BadRequest("smallest must be positive, width_step above 1 and rate between 0 and 1.")
+        if not 0.25 <= self.share <= 1:
+            raise BadRequest(f"share is {self.share:g}; it must lie between 0.25 and 1.")
         for name in ("k", "batch_rows", "held_rows", "rate_budgets"):
             if getattr(self, name) < 1:
                 raise BadRequest(f"{name} is {getattr(self, name)}; it must be at least 1.")

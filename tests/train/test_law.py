@@ -18,6 +18,7 @@ from monoscope.train.law import (
     span_of,
 )
 from monoscope.train.law_fit import (
+    advised_rate,
     advised_rates,
     best_rate,
     joint_law,
@@ -163,6 +164,18 @@ def test_the_rate_law_finds_the_best_rates_and_stays_near_them() -> None:
     cell = [Point(1, 8, 1, 1, rate, loss) for rate, loss in ((1e-3, 1.1), (2e-3, 1.0), (4e-3, 1.1))]
     assert best_rate(cell).rate == pytest.approx(2e-3)
     assert best_rate(cell[:2]) == cell[1]
+
+
+def test_losses_are_told_at_the_rate_that_is_advised() -> None:
+    cell = [
+        Point(1, 8, 1, 1, rate, math.exp(0.1 * math.log(rate / 2e-3) ** 2), share=0.7) for rate in (1e-3, 2e-3, 4e-3)
+    ]
+    found = advised_rate(cell)
+    assert found.rate == pytest.approx(1.4e-3)
+    assert found.loss == pytest.approx(math.exp(0.1 * math.log(0.7) ** 2))
+    assert advised_rate(cell[1:2]) == cell[1], "a single training was at the advised rate"
+    falling = [replace(point, loss=1 + point.rate) for point in cell]
+    assert advised_rate(falling) == falling[0]
 
 
 def test_speed_takes_the_undisturbed_times() -> None:

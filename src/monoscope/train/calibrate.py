@@ -54,15 +54,15 @@ def _shift(
     made: Callable[[Weights], Dictionary], weights: Weights, l0: float, rows: Float[Tensor, "rows d_in"]
 ) -> float:
     """How far all biases move, in units of the residual stream, so that as many entries are above zero."""
-    values = torch.cat([made(weights).encode(piece.float()).values for piece in rows.split(_PIECE)])
+    values = _values(made(weights), rows)
     if not len(values):
         return 0.0
-    reach = float(values.mean()) * (1 - _LEAST)
-    raised = made(replace(weights, b_enc=weights.b_enc + reach))
-    values, wanted = (
-        torch.cat([raised.encode(piece.float()).values for piece in rows.split(_PIECE)]),
-        round(l0 * len(rows)),
-    )
+    reach, wanted = float(values.mean()) * (1 - _LEAST), round(l0 * len(rows))
+    values = _values(made(replace(weights, b_enc=weights.b_enc + reach)), rows)
     if len(values) <= wanted:
         return reach
     return reach - min(2 * reach, float(values.kthvalue(len(values) - wanted).values))
+
+
+def _values(dictionary: Dictionary, rows: Float[Tensor, "rows d_in"]) -> Float[Tensor, " entries"]:
+    return torch.cat([dictionary.encode(piece.float()).values for piece in rows.split(_PIECE)])

@@ -228,8 +228,8 @@ def _starts(mid_F: float, mid_N: float, middle: float, least: float, floor: bool
 def rate_law(points: Sequence[Point]) -> RateLaw:
     """The learning rate law through all cells (budget and width) in which several rates were tried.
 
-    Exponents are pulled a little towards 0, so that a few cells do not carry far. The rate is held within a factor of 2
-    of the best rates that were found.
+    Exponents are pulled a little towards 0, so that a few cells do not carry far. The rate is held within a factor of 8
+    of the best rates that were found: long trainings of wide dictionaries want far less than a sweep's.
 
     Raises
         BadRequest  no cell has several rates.
@@ -244,7 +244,7 @@ def rate_law(points: Sequence[Point]) -> RateLaw:
     pull = np.diag([0.0, 0.3, 0.3])
     base, by_width, by_tokens = np.linalg.solve(columns.T @ columns + pull, columns.T @ np.log(rates))
     factor = math.exp(base - by_width * about[0] - by_tokens * about[1])
-    return RateLaw(factor, float(by_width), float(by_tokens), float(rates.min() / 2), float(rates.max() * 2))
+    return RateLaw(factor, float(by_width), float(by_tokens), float(rates.min() / 8), float(rates.max() * 8))
 
 
 def speed_law(latents: Sequence[float], seconds: Sequence[float]) -> SpeedLaw:
