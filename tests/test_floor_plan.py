@@ -20,11 +20,12 @@ FLOORS = (
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS, start=1) for room in rooms}
 TOP = len(FLOORS) + 1
+FLOOR_OF["commands"] = TOP
 # Optional or slow libraries, each kept to one room.
 HEAVY = ("numba", "datasets", "zstandard", "cyclopts", "rich", "gguf", "ray", "openai", "triton", "pacmap", "duckdb")
 HEAVY += ("altair", "vl_convert")
 WEB = ("fastapi", "uvicorn", "starlette", "pydantic")
-SERVE_OPENERS = {"cli", "demo"}
+SERVE_OPENERS = {"commands.reading", "demo"}
 # The root hands names on, the steering verb among them; nothing below may lean on either.
 MAY_IMPORT_THE_ROOT = {""}
 
