@@ -175,7 +175,10 @@ def _warnings(found: dict[str, Any], fit: dict[str, Any]) -> list[str]:
         )
     if found["minutes"] is not None:
         threads = fit["provenance"].get("threads")
-        notes.append(f"Minutes are of training alone, on a quiet machine like the sweep's ({threads} threads).")
+        notes.append(
+            f"Minutes count undisturbed steps on a machine like the sweep's ({threads} threads); reading, checkpoints and "
+            "statistics come on top, a third more where it was tried."
+        )
     return notes
 
 
