@@ -176,8 +176,8 @@ def _warnings(found: dict[str, Any], fit: dict[str, Any]) -> list[str]:
     if found["minutes"] is not None:
         threads = fit["provenance"].get("threads")
         notes.append(
-            f"Minutes count undisturbed steps on a machine like the sweep's ({threads} threads); reading, checkpoints and "
-            "statistics come on top, a third more where it was tried."
+            f"Minutes count undisturbed steps on a machine like the sweep's ({threads} threads); reading, checkpoints "
+            "and statistics come on top, a third more where it was tried."
         )
     return notes
 

@@ -21,9 +21,9 @@ class SweepRequest:
     Budgets are FLOPs of training, each twice the one before, from `smallest` on. Each has `widths` widths, a factor of
     `width_step` apart. Learning rates: three in factors of 2 about `rate`, and more where the best is at an edge, for
     every width of the first `rate_budgets` budgets and for the middle width of the others but the dearest; all other
-    trainings take theirs from the learning rate law so far. The laws are of losses at `share` of the rate of least loss:
-    at 0.7 the loss is about 1 % more, and far fewer latents die. `reuse` trains the narrowest width of the middle budget,
-    which sees many tokens, again on so few rows that each is read that many times. The loss is FVU on the first
+    trainings take theirs from the learning rate law so far. The laws are of losses at `share` of the rate of least
+    loss: at 0.7 the loss is about 1 % more, and far fewer latents die. `reuse` trains the narrowest width of the middle
+    budget, which sees many tokens, again on so few rows that each is read that many times. The loss is FVU on the first
     `held_rows` held-out rows.
     """
 
