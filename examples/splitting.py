@@ -90,7 +90,7 @@ def _panels(run: Run, dictionaries: list[dict[str, Any]]) -> tuple[Chart, Chart]
         by_frequency += _series(name, [1e6 * value for value in frequency], present)
         by_reach += _series(name, [value * alive for value in frequency], present)
         by_reach.append(_curve(name, one["fit"], by_reach[-1].x))
-    shared = {"y_title": "share of titles with a feature", "x_log": True, "ordered": True, "y_format": ".0%"}
+    shared = {"y_title": "share of titles with a feature", "x_log": True, "ordered": True, "x_format": "~g", "y_format": ".0%"}
     return (
         Chart("By frequency", "mentions in a million training tokens", series=tuple(by_frequency), **shared),
         Chart("By frequency × living latents", "mentions a token × living latents", series=tuple(by_reach), **shared),

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from monoscope.render.scale import LIGHT
 
 _ROW, _HEAD, _EDGE = 19, 54, 16
-_LETTER, _HEAD_LETTER, _LEAST_GAP = 6.1, 6.6, 70
+# Letters are as wide as those of the widest common fallback (DejaVu Sans).
+_LETTER, _HEAD_LETTER, _LEAST_GAP = 7.0, 7.6, 60
 _SMALLEST, _LARGEST = 2.2, 7.5
 
 
