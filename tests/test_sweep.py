@@ -15,7 +15,7 @@ from monoscope.harvest.shards import ShardStore
 from monoscope.planner import Budget, advice, plan
 from monoscope.sweep import sweep
 from monoscope.sweep_cells import SweepRequest, cells_of
-from monoscope.train.law import flops_per_token
+from monoscope.train.law import RateLaw, flops_per_token
 
 WANTED = SweepRequest(
     k=3,
@@ -101,9 +101,12 @@ def test_a_sweep_measures_what_was_asked(swept: Run, toy_shards: ShardStore) -> 
         assert 0 < point["loss"] < 1
     for budget in {point["budget"] for point in whole}:
         assert len({point["latents"] for point in whole if point["budget"] == budget}) == 3
-        assert point["share"] == WANTED.share
     dearest = [point for point in points if point["budget"] == max(point["budget"] for point in points)]
     assert len(dearest) == 3, "the dearest budget takes its rates from the law"
+    law = RateLaw(**read_json(swept.path / "sweeps" / "toy" / "fit.json")["fit"]["rate"])
+    for point in dearest:
+        advised = WANTED.share * law.at(point["latents"], point["tokens"])
+        assert point["rate"] == pytest.approx(advised, rel=5e-3)
     assert (swept.path / "sweeps" / "toy" / "fit.svg").read_text().startswith("<svg")
 
 
@@ -119,7 +122,7 @@ def test_a_plan_spends_its_budget(swept: Run, toy_shards: ShardStore) -> None:
     found = plan(swept, "1e9")["recommended"]
     assert found["flops"] == pytest.approx(1e9, rel=0.05)
     assert found["fvu_low"] <= found["fvu"] <= found["fvu_high"]
-    assert found["learning_rate"] <= found["least_loss_rate"]
+    assert found["learning_rate"] == pytest.approx(WANTED.share * found["least_loss_rate"], rel=1e-2)
     assert found["epochs"] == found["tokens"] / toy_shards.rows("train")
     assert found["command"].startswith(f"monoscope train {swept.path} --arch batchtopk --latents {found['latents']} ")
     json.dumps(found)

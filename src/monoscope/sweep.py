@@ -231,7 +231,7 @@ def recipe_of(wanted: SweepRequest, latents: int, tokens: int, rate: float) -> R
 
 
 def _point_of(found: dict[str, Any]) -> Point:
-    return Point(**{field.name: found[field.name] for field in fields(Point) if field.name in found})
+    return Point(**{field.name: found[field.name] for field in fields(Point)})
 
 
 def read_points(folder: Path) -> Iterator[dict[str, Any]]:

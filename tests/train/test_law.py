@@ -21,6 +21,7 @@ from monoscope.train.law_fit import (
     advised_rate,
     advised_rates,
     best_rate,
+    cells_of_rates,
     joint_law,
     parabola,
     power_law,
@@ -158,7 +159,9 @@ def test_the_rate_law_finds_the_best_rates_and_stays_near_them() -> None:
     law = rate_law(points)
     middle = advised_rates(points)[12]
     assert law.at(middle.latents, middle.tokens) == pytest.approx(8e-3 * middle.latents**-0.2, rel=0.03)
-    assert law.at(10**9, 10**15) >= 0.99 * min(point.rate for point in points)
+    best = [best_rate(cell).rate for cell in cells_of_rates(points)]
+    assert law.at(1e12, 1e15) == law.low == pytest.approx(min(best) / 8)
+    assert law.at(1e-3, 1) == law.high == pytest.approx(max(best) * 8)
     with pytest.raises(BadRequest, match="several learning rates"):
         rate_law(advised_rates(points))
     cell = [Point(1, 8, 1, 1, rate, loss) for rate, loss in ((1e-3, 1.1), (2e-3, 1.0), (4e-3, 1.1))]
