@@ -19,7 +19,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt tools/setup.sh
 demo: setup
 	$(BIN)/monoscope demo --out $(RUN)
 
-test: setup
+test: setup lint
 	@bash tools/browser.sh
 	$(BIN)/python -m pytest -m "not slow"
 
