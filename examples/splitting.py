@@ -39,13 +39,14 @@ def main() -> None:
     parser.add_argument("--parents", default="firing", help="how parents are found: firing or direction")
     parser.add_argument("--family", default=FAMILY, help="the words whose feature is the root")
     parser.add_argument("--title", default="Countries and peoples", help="what stands over the tree")
+    parser.add_argument("--tree", default="splitting.svg", help="the tree's file in FOLDER")
     parser.add_argument("--titles", action="store_true", help="draw the titles that have a feature, too")
     asked = parser.parse_args()
     wanted = [f"{asked.run}:{name}" for name in asked.names]
     how = {"family": asked.family.split(","), "parents": asked.parents, "limit": 20}
     found = compare(wanted, by_titles=asked.titles, progress=Board(), **how)
     heads = [f"{one['latents']:,} latents" for one in found["dictionaries"]]
-    with replacing(asked.folder / "splitting.svg") as aside:
+    with replacing(asked.folder / asked.tree) as aside:
         aside.write_text(_drawn(found["tree"]["tree"], heads, asked.title))
     if asked.titles:
         panels = _panels(Run(asked.run), found["completeness"]["dictionaries"])
@@ -90,7 +91,8 @@ def _panels(run: Run, dictionaries: list[dict[str, Any]]) -> tuple[Chart, Chart]
         by_frequency += _series(name, [1e6 * value for value in frequency], present)
         by_reach += _series(name, [value * alive for value in frequency], present)
         by_reach.append(_curve(name, one["fit"], by_reach[-1].x))
-    shared = {"y_title": "share of titles with a feature", "x_log": True, "ordered": True, "x_format": "~g", "y_format": ".0%"}
+    shared = {"y_title": "share of titles with a feature", "y_format": ".0%", "x_format": "~g"}
+    shared |= {"x_log": True, "ordered": True}
     return (
         Chart("By frequency", "mentions in a million training tokens", series=tuple(by_frequency), **shared),
         Chart("By frequency × living latents", "mentions a token × living latents", series=tuple(by_reach), **shared),

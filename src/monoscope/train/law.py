@@ -50,7 +50,8 @@ def flops_per_token(arch: str, d_in: int, latents: int, k: int, *, d_out: int | 
 class Point:
     """One training: FLOPs, latents, tokens (repeats counted), different tokens, peak learning rate, held-out loss.
 
-    `share` of the rate of least loss is what a training as long as this is advised to take (so that few latents die).
+    The laws are to hold at `share` of the rate of least loss. Of several rates at one budget and width the loss there
+    is read off; a training that is alone there ran at it.
     """
 
     budget: float

@@ -108,10 +108,10 @@ def suggested_rate(latents: int, tokens: int, batch_rows: int) -> float:
     That law, for batches of 512, falls with width and tokens; a larger batch takes more, by its square root.
     """
     best = 1.5136 * latents**-0.4192 * tokens**-0.2051 * (batch_rows / 512) ** 0.5
-    return float(f"{min(1e-2, max(1e-4, best * gentle_share(tokens // batch_rows))):.2g}")
+    return float(f"{min(1e-2, max(1e-4, best * _gentle_share(tokens // batch_rows))):.2g}")
 
 
-def gentle_share(steps: int) -> float:
+def _gentle_share(steps: int) -> float:
     """The share of the rate of least loss at which few latents die.
 
     At that rate they do, the more the longer it goes on. From 250 steps on the share falls with the power of 0.4 of the
