@@ -16,17 +16,17 @@ def test_sources_without_weights_share_alike() -> None:
     assert parse_mix("a.txt,b.txt") == [("a.txt", 0.5), ("b.txt", 0.5)]
 
 
-def test_demo_is_five_sources() -> None:
+def test_demo_is_seven_sources() -> None:
     shares = dict(parse_mix("demo"))
     assert sum(shares.values()) == pytest.approx(1)
-    assert shares["wiki-en"] == pytest.approx(0.52 / 0.95)
-    assert list(shares) == ["wiki-en", "wiki-fr", "wiki-es", "python-stdlib", "wiki-chat"]
+    assert shares["wiki-en"] == pytest.approx(0.51 / 0.95)
+    assert list(shares) == ["wiki-en", "wiki-fr", "wiki-es", "python-stdlib", "wiki-chat", "dna", "citations"]
 
 
 def test_demo_may_be_a_part() -> None:
     shares = dict(parse_mix("demo=0.5,my.txt=0.5"))
     assert shares["my.txt"] == pytest.approx(0.5)
-    assert len(shares) == 6
+    assert len(shares) == 8
 
 
 def test_a_path_with_commas_and_equal_signs_is_one_source(tmp_path: Path) -> None:

@@ -7,12 +7,21 @@ from pathlib import Path
 from monoscope.core.errors import BadSource, EmptyText, SourceNotFound
 from monoscope.text.corpus import Document, Part, shuffled
 from monoscope.text.files import file_documents, looks_local, stdin_documents
+from monoscope.text.generated import CITATIONS, DNA, citation_documents, dna_documents
 from monoscope.text.hub import hub_documents, parse_hub
 from monoscope.text.stdlib import stdlib_documents
 from monoscope.text.toy import toy_documents
 from monoscope.text.wheels_text import harmful_documents, wiki_chat_documents, wiki_documents
 
-DEMO = {"wiki-en": 0.52, "wiki-fr": 0.11, "wiki-es": 0.11, "python-stdlib": 0.15, "wiki-chat": 0.06}
+DEMO = {
+    "wiki-en": 0.51,
+    "wiki-fr": 0.11,
+    "wiki-es": 0.11,
+    "python-stdlib": 0.15,
+    "wiki-chat": 0.06,
+    DNA: 0.005,
+    CITATIONS: 0.005,
+}
 """The mix `demo`, as shares of a text that also holds the model's own answers (0.02) and focus texts (0.03)."""
 
 NAMES = ("demo", *DEMO, "harmful-requests", "toy", "-")
@@ -121,6 +130,10 @@ def _named(source: str, cache: Path | None, seed: int) -> Iterator[Document]:
         return stdlib_documents(seed)
     if source == "wiki-chat":
         return wiki_chat_documents(seed, cache)
+    if source == DNA:
+        return dna_documents(seed)
+    if source == CITATIONS:
+        return citation_documents(seed)
     if source == "harmful-requests":
         return harmful_documents(cache)
     if source == "demo":
