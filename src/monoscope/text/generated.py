@@ -13,37 +13,81 @@ DNA, CITATIONS = "dna", "citations"
 _COUNT = 2_000
 
 _ORGANISMS = (
-    "Escherichia coli,Homo sapiens,Mus musculus,Drosophila melanogaster,Arabidopsis thaliana,Danio rerio,"
-    "Saccharomyces cerevisiae,Caenorhabditis elegans,Bacillus subtilis,Zea mays"
-).split(",")
-_PARTS = "promoter,exon 3,intron 2,open reading frame,16S ribosomal RNA,coding region,5' untranslated region".split(",")
-_SURNAMES = (
+    "Escherichia coli",
+    "Homo sapiens",
+    "Mus musculus",
+    "Drosophila melanogaster",
+    "Arabidopsis thaliana",
+    "Danio rerio",
+    "Saccharomyces cerevisiae",
+    "Caenorhabditis elegans",
+    "Bacillus subtilis",
+    "Zea mays",
+)
+_PARTS = (
+    "promoter",
+    "exon 3",
+    "intron 2",
+    "open reading frame",
+    "16S ribosomal RNA",
+    "coding region",
+    "5' untranslated region",
+)
+_NAMES = (
     "Abbott Adler Almeida Anand Archer Aziz Baker Banerjee Barros Becker Bellini Berg Bianchi Blake Bouchard Brandt "
-    "Calloway Campos Carver Castellano Chandra Cho Cohen Conti Crane Dalton Davies Delgado Deng Dietrich Dubois Eaton "
-    "Eriksen Esposito Fairchild Farouk Ferrari Fischer Fontaine Fujita Gallagher Garnier Ghosh Goldberg Gupta Haddad "
-    "Halvorsen Hartmann Hayashi Henriksen Hoffmann Holloway Huang Ibrahim Ivanov Jansen Jensen Kaplan Kapoor Keller "
-    "Khalil Kim Kowalski Kuznetsov Lambert Larsen Lindqvist Lopez Mahmoud Marchetti Martin Mbeki Meyer Mitchell Moreau "
-    "Nakamura Nguyen Novak Okafor Olsen Ortega Palmer Park Patel Pereira Petrov Quinn Rahman Ramos Reyes Richter Rossi "
-    "Sandoval Sato Schneider Silva Singh Sorensen Stein Suzuki Takahashi Tanaka Thornton Torres Turner Underwood Vargas "
-    "Vogel Wagner Walsh Weber Whitaker Wong Yamamoto Yilmaz Zhang Zimmermann"
-).split()
+    "Calloway Campos Carver Castellano Chandra Cho Cohen Conti Crane Dalton Davies Delgado Deng Dietrich Dubois "
+    "Eaton Eriksen Esposito Fairchild Farouk Ferrari Fischer Fontaine Fujita Gallagher Garnier Ghosh Goldberg Gupta "
+    "Haddad Halvorsen Hartmann Hayashi Henriksen Hoffmann Holloway Huang Ibrahim Ivanov Jansen Jensen Kaplan Kapoor "
+    "Keller Khalil Kim Kowalski Kuznetsov Lambert Larsen Lindqvist Lopez Mahmoud Marchetti Martin Mbeki Meyer "
+    "Mitchell Moreau Nakamura Nguyen Novak Okafor Olsen Ortega Palmer Park Patel Pereira Petrov Quinn Rahman Ramos "
+    "Reyes Richter Rossi Sandoval Sato Schneider Silva Singh Sorensen Stein Suzuki Takahashi Tanaka Thornton Torres "
+    "Turner Underwood Vargas Vogel Wagner Walsh Weber Whitaker Wong Yamamoto Yilmaz Zhang Zimmermann"
+)
+_SURNAMES = tuple(_NAMES.split())
 _FINDINGS = (
-    "the effect grows with distance;memory for names declines first;rainfall alone does not explain the loss;"
-    "prices adjust slowly;the two species seldom compete;children learn the rule before the exception;"
-    "the reaction stops below this temperature;most of the heat is carried by the current;larger groups decide later;"
-    "the signal is lost within an hour;sleep improves recall;trust recovers only in part;soil acidity matters more;"
-    "the older method underestimates the rate;light travels further in the upper layer;voters punish the incumbent"
-).split(";")
+    "the effect grows with distance",
+    "memory for names declines first",
+    "rainfall alone does not explain the loss",
+    "prices adjust slowly",
+    "the two species seldom compete",
+    "children learn the rule before the exception",
+    "the reaction stops below this temperature",
+    "most of the heat is carried by the current",
+    "larger groups decide later",
+    "the signal is lost within an hour",
+    "sleep improves recall",
+    "trust recovers only in part",
+    "soil acidity matters more",
+    "the older method underestimates the rate",
+    "light travels further in the upper layer",
+    "voters punish the incumbent",
+)
 _TITLES = (
-    "A model of slow adjustment;Patterns of migration in coastal birds;On the stability of thin films;"
-    "Learning from sparse examples;Trade and the price of bread;Memory across the life span;Tides and sediment;"
-    "Heat transport in shallow seas;Trust after conflict;Word order and meaning;Sleep and recall in adults;"
-    "Networks that repair themselves;The origins of the guild;Measuring soil acidity;Signals in the upper atmosphere"
-).split(";")
+    "A model of slow adjustment",
+    "Patterns of migration in coastal birds",
+    "On the stability of thin films",
+    "Learning from sparse examples",
+    "Trade and the price of bread",
+    "Memory across the life span",
+    "Tides and sediment",
+    "Heat transport in shallow seas",
+    "Trust after conflict",
+    "Word order and meaning",
+    "Sleep and recall in adults",
+    "Networks that repair themselves",
+    "The origins of the guild",
+    "Measuring soil acidity",
+    "Signals in the upper atmosphere",
+)
 _JOURNALS = (
-    "Annals of Applied Measurement;Journal of Coastal Studies;Review of Quantitative History;Letters in Thermal Physics;"
-    "Journal of Memory and Learning;Proceedings of the Society for Soil Science;Quarterly of Social Inquiry"
-).split(";")
+    "Annals of Applied Measurement",
+    "Journal of Coastal Studies",
+    "Review of Quantitative History",
+    "Letters in Thermal Physics",
+    "Journal of Memory and Learning",
+    "Proceedings of the Society for Soil Science",
+    "Quarterly of Social Inquiry",
+)
 
 
 def dna_documents(seed: int = 0) -> Iterator[Document]:
