@@ -77,19 +77,19 @@ def test_without_an_edit_the_answers_are_one(client):
 
 def test_leaving_frees_the_model(books, feature):
     ask = Ask("The fox", (f"{feature} add 0.5r",), chat=False, max_tokens=50)
-    records = steer_events(books.model(), books.dictionary(), ask, books.desk.sit())
+    records = steer_events(books.model(), books.dictionary(), ask, books.queue.sit())
     for _ in range(3):
         next(records)
-    assert books.desk.inside == 1
+    assert books.queue.inside == 1
     records.close()
-    assert books.desk.inside == 0
+    assert books.queue.inside == 0
 
 
 def test_a_full_queue_says_so(client, books):
     seats = []
     with pytest.raises(Busy):
         for _ in range(100):
-            seats.append(books.desk.sit())
+            seats.append(books.queue.sit())
     try:
         answer = client.post("/api/v1/steer", json={"prompt": "The fox", "max_tokens": 4})
         assert answer.status_code == 429 and int(answer.headers["retry-after"]) > 0

@@ -55,19 +55,19 @@ def test_a_server_in_the_background(run, books):
 
 def test_who_leaves_while_waiting_or_listening_gives_up_the_place(run, books):
     address = start_in_background(run, free_port(wanted=18_600), library=books)
-    seat = books.desk.sit()
+    seat = books.queue.sit()
     assert seat.try_turn(1)
     try:
         waiting = http.client.HTTPConnection(address.host, address.port, timeout=5)
         body = json.dumps({"prompt": "The fox", "max_tokens": 300})
         waiting.request("POST", "/api/v1/steer", body, {"content-type": "application/json"})
         assert b"event: queue" in waiting.getresponse().read1(100)
-        assert books.desk.inside == 2
+        assert books.queue.inside == 2
         waiting.close()
         began = time.monotonic()
-        while books.desk.inside > 1 and time.monotonic() - began < 5:
+        while books.queue.inside > 1 and time.monotonic() - began < 5:
             time.sleep(0.02)
-        assert books.desk.inside == 1 and time.monotonic() - began < 2
+        assert books.queue.inside == 1 and time.monotonic() - began < 2
     finally:
         seat.leave()
         address.close()

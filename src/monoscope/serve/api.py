@@ -116,7 +116,7 @@ def encoded(books: Library, body: EncodeBody) -> dict[str, Any]:
     dictionary, model = books.dictionary(body.dictionary), books.model()
     if body.feature is not None:
         dictionary.check_feature(body.feature)
-    with books.desk.turn():
+    with books.queue.turn():
         read = read_text(model, dictionary, body.text)
         if body.feature is not None:
             values = read.activations(dictionary, body.feature)
@@ -144,7 +144,7 @@ def _add_steering(routes: APIRouter, books: Library) -> None:
             body.max_tokens, body.shade,
         )  # fmt: skip
         check_ask(ask, model, dictionary)
-        records = steer_events(model, dictionary, ask, books.desk.sit())
+        records = steer_events(model, dictionary, ask, books.queue.sit())
         return StreamingResponse(_events(records, books), media_type="text/event-stream")
 
 

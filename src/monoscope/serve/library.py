@@ -20,7 +20,7 @@ from monoscope.core.run import Run, checked_name
 from monoscope.dictionary.base import Dictionary
 from monoscope.dictionary.shelf import load_dictionary
 from monoscope.model.transformer import LanguageModel, load_model
-from monoscope.serve.desk import Desk
+from monoscope.serve.queue import Queue
 from monoscope.steer.presets import Preset, list_presets, load_preset
 
 _STALE_SECONDS = 120.0
@@ -49,7 +49,7 @@ class Library:
 
     def __init__(self, run: Path, name: str | None = None) -> None:
         self.run = Run(Path(run))
-        self.desk = Desk()
+        self.queue = Queue()
         self._wanted = name
         self._lock = threading.RLock()
         self._atlases: dict[str, Atlas] = {}

@@ -45,7 +45,7 @@ def find(
     if by == "words":
         return Found(search_words(atlas, query, limit=limit), time.perf_counter() - began)
     dictionary, model = books.dictionary(name), books.model()
-    with books.desk.turn():
+    with books.queue.turn():
         read = read_text(model, dictionary, query)
     rows = [row for row, kept in enumerate(read.kept) if kept]
     wanted = None if token is None else _row_of(read, token)

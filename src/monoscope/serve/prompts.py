@@ -20,7 +20,7 @@ def prompt_view(books: Library, name: str, text: str) -> dict[str, Any]:
         Unavailable  the model is not loaded yet.
     """
     dictionary, model = books.dictionary(name), books.model()
-    with books.desk.turn():
+    with books.queue.turn():
         read = read_text(model, dictionary, text)
         codes = read.codes(dictionary)
     units = display_units(read.tokens, special=read.special)

@@ -13,7 +13,7 @@ from monoscope.core.errors import BadRequest
 from monoscope.dictionary.base import Dictionary
 from monoscope.model.transformer import LanguageModel
 from monoscope.render.tokens import display_units, text_parts, units_json
-from monoscope.serve.desk import Seat
+from monoscope.serve.queue import Seat
 from monoscope.serve.reading import read_ids
 from monoscope.steer.compare import prompt_ids, proof_to_json
 from monoscope.steer.edits import parse_edit

@@ -11,8 +11,8 @@ MOST_WAITING = 8
 _LOOK_SECONDS = 0.2
 
 
-class Desk:
-    """A queue of bounded length before one desk. Mutable."""
+class Queue:
+    """A queue of bounded length. Mutable."""
 
     def __init__(self, most_waiting: int = MOST_WAITING) -> None:
         self._seats = threading.BoundedSemaphore(most_waiting + 1)
@@ -55,20 +55,20 @@ class Desk:
 class Seat:
     """One place in the queue. Whoever holds it must `leave`, also when the turn never came. Mutable."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk, self._serving, self._left = desk, False, False
+    def __init__(self, queue: Queue) -> None:
+        self._queue, self._serving, self._left = queue, False, False
         self.since = time.monotonic()
 
     def try_turn(self, seconds: float = _LOOK_SECONDS) -> bool:
         """Wait a moment for the turn; true once it has come."""
         if not self._serving:
-            self._serving = self._desk._turn.acquire(timeout=seconds)
+            self._serving = self._queue._turn.acquire(timeout=seconds)
         return self._serving
 
     @property
     def ahead(self) -> int:
         """About how many stand before this one."""
-        return max(0, self._desk.inside - 1)
+        return max(0, self._queue.inside - 1)
 
     def leave(self) -> None:
         """Go; a second time does nothing."""
@@ -76,6 +76,6 @@ class Seat:
             return
         self._left = True
         if self._serving:
-            self._desk._turn.release()
-        self._desk._count(-1)
-        self._desk._seats.release()
+            self._queue._turn.release()
+        self._queue._count(-1)
+        self._queue._seats.release()
