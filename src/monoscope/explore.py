@@ -1,19 +1,22 @@
 """Reading a finished run: the atlas built, searched and shown; texts encoded; answers steered."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from monoscope.atlas.build import build_atlas
+from monoscope.atlas.build import build_atlas, is_finished
+from monoscope.atlas.layout import lay_out
 from monoscope.atlas.query import Atlas
 from monoscope.atlas.search import SearchHit, search_prompt, search_words
 from monoscope.atlas.values import feature_values, hit_values
 from monoscope.core.artifact import holding, replacing
-from monoscope.core.errors import BadRequest
+from monoscope.core.errors import BadRequest, Unavailable
 from monoscope.core.pieces import token_pieces
 from monoscope.core.progress import SILENT, Progress
 from monoscope.core.run import Run
@@ -50,8 +53,6 @@ def build(
     name = run.choose_dictionary(name)
     origin = run.provenance(name)
     with holding(run.path):
-        if replacing_it:
-            run.forget(run.atlas(name))
         shards = rows_of(run, name, model=model, reads_only=True)
         request = {
             "dictionary": name,
@@ -60,7 +61,7 @@ def build(
             "text_digest": origin["text_digest"],
             "model": origin["model"],
         }
-        done = (run.atlas(name) / "manifest.json").is_file()
+        done = not replacing_it and is_finished(run.atlas(name))
         speaker = None if done else (model or load_model(origin["model"], dtype=HARVEST_DTYPE))
         store = TokenStore.load(run.text(origin["text"]))
         summary = build_atlas(
@@ -71,10 +72,11 @@ def build(
             unembedding=None if speaker is None else speaker.unembedding(),
             request=request,
             progress=progress,
+            replace=replacing_it,
         )
         run.write_index()
     if not done:
-        _warm(open_atlas(run, name))
+        _warm(run, name, progress)
     return {
         "name": name,
         "features": summary.features,
@@ -86,10 +88,35 @@ def build(
     }
 
 
-def _warm(atlas: Atlas) -> None:
-    """Make the caches that the first visitor would otherwise wait for: the index of words, the opening features."""
+def _warm(run: Run, name: str, progress: Progress) -> None:
+    """Make the caches that the first visitor would otherwise wait for: the index of words, the opening features, the map."""
+    atlas = open_atlas(run, name)
     search_words(atlas, "first", limit=1)
     atlas.highlights(12)
+    with contextlib.suppress(Unavailable):
+        draw_map(run, name, progress)
+
+
+def draw_map(run: Run, name: str | None = None, progress: Progress = SILENT) -> dict[str, Any]:
+    """Lay the living features out in the plane and name the clusters; a finished map is left as it is.
+
+    Raises
+        Unavailable  the library for it is not installed.
+    """
+    name = run.choose_atlas(name)
+    atlas = open_atlas(run, name)
+    found, done = atlas.map, True
+    if found is None:
+        done = False
+        alive = np.flatnonzero(atlas.column("firings") > 0)
+        progress.start("map", len(alive), "features")
+        rows = load_dictionary(run.dictionary(name)).W_dec.float().numpy()
+        labels = atlas.labels
+        found = lay_out(rows[alive], alive, [labels[feature] for feature in alive.tolist()])
+        found.save(atlas.folder, atlas.digest)
+        progress.finish()
+    names = [{"level": one.level, "name": one.name, "features": one.features} for one in found.clusters]
+    return {"name": name, "features": len(found.features), "clusters": names, "skipped": done}
 
 
 def open_atlas(run: Run, name: str | None) -> Atlas:

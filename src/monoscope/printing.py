@@ -192,3 +192,38 @@ def training_text(result: dict[str, Any]) -> str:
                 f"L0 {before['l0']:.1f} and {after['l0']:.1f}"
             )
     return "\n".join(lines)
+
+
+def explained_text(found: dict[str, Any]) -> str:
+    """How good labels are: the medians beside chance, and each feature's two labels."""
+    if found.get("dry_run"):
+        return "Nothing was asked; without --dry-run it will be."
+    lines = []
+    for one in found["features"]:
+        head = f"{one['feature']:>7}"
+        if one["label"] is not None:
+            mark = "shown" if one["kept"] else "not shown"
+            lines.append(f"{head}  {one['score']:.2f}  {one['label']}  ({mark}; shuffled {one['shuffled']:.2f})")
+            head = " " * 7
+        lines.append(f"{head}  {one['statistical_score']:.2f}  {one['statistical_label']}  (statistics)")
+    if found["score_median"] is None:
+        return "\n".join([*lines, _unlabelled(found)])
+    figures = f"{found['labelled']:,} labelled by {found['method']}: median held-out balanced accuracy "
+    figures += f"{found['score_median']:.2f}, with another feature's label {found['control_median']:.2f}"
+    if "below_chance" in found:
+        return "\n".join([*lines, f"{figures}; {100 * found['below_chance']:.1f} % are below chance"])
+    rest = [f"{found['replaced']:,} beat the statistical label (median {found['statistical_median']:.2f})"]
+    rest += [_unlabelled(found)] if found["failed"] or found["skipped"] else []
+    rest.append(
+        f"{found['calls']:,} questions asked, {found['cached']:,} known from before, {found['unread']:,} unread"
+    )
+    return "\n".join([*lines, figures, *rest])
+
+
+def _unlabelled(found: dict[str, Any]) -> str:
+    parts = []
+    if found.get("failed"):
+        parts.append(f"{found['failed']:,} got no label that can be read from {found['method']}; they keep their own")
+    if found.get("skipped"):
+        parts.append(f"{found['skipped']:,} have too few texts to be judged")
+    return "; ".join(parts) or "There is nothing to label: no feature of this atlas fires."

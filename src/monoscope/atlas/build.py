@@ -1,12 +1,14 @@
 """One pass over the text fills the atlas. The only writer of feature rows.
 
-It is built aside and renamed into place, so that a build that was killed leaves nothing and is simply run again.
+The text is encoded once, into a spool that a killed build goes on with. All that follows is read from the spool. The
+atlas is built aside and takes its place at once; until then, and if nothing comes of it, the old one stays.
 """
 
 import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,21 +18,22 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from monoscope.atlas.candidates import Corpus
-from monoscope.atlas.examples import Gathering
-from monoscope.atlas.label import label_features
-from monoscope.atlas.neighbours import nearest, pointed_tokens
-from monoscope.atlas.schema import DATABASE, MANIFEST, TOKENS, VERSION, features_table, write_database
+from monoscope.atlas.closing import Closing, control_labels
+from monoscope.atlas.control import random_dictionary
+from monoscope.atlas.desk import carry_desk, moving
+from monoscope.atlas.examples import Counts, Gathering
+from monoscope.atlas.schema import DARK, DATABASE, MANIFEST, TOKENS, VERSION, Writer
+from monoscope.atlas.spool import Spool
 from monoscope.core.artifact import check_request, digest_file, read_json, staging, write_json
 from monoscope.core.blocks import ActivationBlock
 from monoscope.core.errors import RequestDiffers
 from monoscope.core.progress import SILENT, Progress
+from monoscope.core.sparse import SparseCode
 from monoscope.dictionary.base import Dictionary
 from monoscope.harvest.token_store import TokenStore
 
 # Codes are sorted this many tokens at a time; more would leave the processor's cache.
 _CHUNK_ROWS = 16_384
-_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -58,50 +61,88 @@ def build_atlas(
 ) -> AtlasSummary:
     """Fill an atlas, or say what the finished one of the same request holds.
 
-    `blocks` are activations of `store`: whole windows, each contiguous and in reading order; they are not touched where
-    the atlas is finished. Without `unembedding` no tokens are promoted. `request` is all the result depends on.
+    `blocks` are activations of `store`: whole windows, each contiguous and in reading order, the same at every call; they
+    are not touched where the atlas is finished. Without `unembedding` no tokens are promoted. `request` is all the
+    result depends on.
 
     Raises
         RequestDiffers  the atlas was made with other settings, and not `replace`.
         BadNumbers      an activation is NaN or infinite.
-        DiskFull        no room; nothing is left behind.
+        DiskFull        no room; the codes that were written stay for the next try.
     """
     folder = Path(folder)
-    if (folder / MANIFEST).is_file() and not replace:
+    if is_finished(folder) and not replace:
         manifest = read_json(folder / MANIFEST)
         check_request(f"The atlas in {folder}", manifest.get("request", {}), request)
         return AtlasSummary(**{name: manifest[name] for name in AtlasSummary.__dataclass_fields__})
     if vocabulary is not None and len(vocabulary) != len(store.vocabulary):
         raise RequestDiffers(f"The text in {store.folder} was made with another tokenizer; harvest it again.")
     began = time.perf_counter()
-    gathering = gather(blocks, dictionary, store, progress)
-    with staging(folder) as aside:
-        _write(aside, gathering, dictionary, store, unembedding, progress)
-        counts = gathering.counts()
-        size = sum(path.stat().st_size for path in aside.rglob("*") if path.is_file())
-        summary = AtlasSummary(
-            features=dictionary.n_latents,
-            alive=int((counts.firings > 0).sum()),
-            tokens=counts.tokens,
-            seconds=time.perf_counter() - began,
-            bytes=size,
-        )
-        write_json(aside / MANIFEST, _manifest(aside, summary, gathering, dictionary, store, request))
+    spools = [Spool(folder.parent / f".{folder.name}.{kind}", request) for kind in ("codes", "control")]
+    try:
+        control = encode_blocks(blocks, dictionary, store, spools[0], spools[1], progress)
+        with staging(folder, placing=lambda aside: _placing(folder, aside)) as aside:
+            closing = Closing(dictionary, store, spools[0], unembedding, progress)
+            _write(aside, closing, store)
+            quality = {**closing.quality(), **control_labels(control, store, spools[1], closing.labeller)}
+            summary = AtlasSummary(
+                features=dictionary.n_latents,
+                alive=int((closing.counts.firings > 0).sum()),
+                tokens=closing.counts.tokens,
+                seconds=time.perf_counter() - began,
+                bytes=sum(path.stat().st_size for path in aside.rglob("*") if path.is_file()),
+            )
+            manifest = _manifest(aside, summary, closing.counts, dictionary, store, request)
+            write_json(aside / MANIFEST, {**manifest, "histogram_edges": closing.edges.tolist(), "quality": quality})
+    finally:
+        for spool in spools:
+            spool.close()
+    for spool in spools:
+        spool.remove()
     return summary
 
 
-def gather(
-    blocks: Iterable[ActivationBlock], dictionary: Dictionary, store: TokenStore, progress: Progress = SILENT
-) -> Gathering:
-    """Encode the blocks and gather what each feature does."""
-    gathering = Gathering(store, dictionary.stats.max.float().numpy())
+def is_finished(folder: Path) -> bool:
+    """Is there an atlas of today's format? One of an older format is built again."""
+    return (folder / MANIFEST).is_file() and read_json(folder / MANIFEST).get("version") == VERSION
+
+
+def encode_blocks(
+    blocks: Iterable[ActivationBlock],
+    dictionary: Dictionary,
+    store: TokenStore,
+    spool: Spool,
+    control_spool: Spool,
+    progress: Progress = SILENT,
+) -> Dictionary | None:  # noqa: PLR0913
+    """Encode the blocks into a spool, but for what it holds already; the same for a dictionary of random directions.
+
+    Returns the random dictionary; None where there was no block.
+    """
+    control = None
     progress.start("atlas", store.n_tokens, "tokens")
-    for block in blocks:
-        for token, x in _pieces(block, store):
-            gathering.add(token, dictionary.encode(x))
-            progress.advance(len(token))
+    for number, (token, x) in enumerate(piece for block in blocks for piece in _pieces(block, store)):
+        x = x.float()
+        if control is None:
+            control = random_dictionary(dictionary, x)
+        if number >= spool.pieces:
+            code = dictionary.encode(x)
+            spool.append(token.numpy(), code, _dark(dictionary, x, code))
+        if number >= control_spool.pieces:
+            control_spool.append(token.numpy(), control.encode(x), np.zeros(len(token)))
+        progress.advance(len(token))
+    spool.commit()
+    control_spool.commit()
     progress.finish()
-    return gathering
+    return control
+
+
+def _dark(dictionary: Dictionary, x: Float[Tensor, "rows d"], code: SparseCode) -> np.ndarray:
+    """|x - x̂|² / |x - mean|² of each row; NaN for a transcoder, whose target is not at hand."""
+    if dictionary.transcodes:
+        return np.full(len(x), np.nan)
+    lost = (x - dictionary.complete(x, code)).pow(2).sum(1)
+    return (lost / (x - dictionary.stats.mean_vector).pow(2).sum(1).clamp(min=1e-12)).clamp(max=100).numpy()
 
 
 def _pieces(block: ActivationBlock, store: TokenStore) -> Iterator[tuple[Int[Tensor, "rows"], Float[Tensor, "rows d"]]]:
@@ -118,38 +159,23 @@ def _pieces(block: ActivationBlock, store: TokenStore) -> Iterator[tuple[Int[Ten
         yield block.token[first:last], block.x[first:last]
 
 
-def _write(
-    folder: Path,
-    gathering: Gathering,
-    dictionary: Dictionary,
-    store: TokenStore,
-    unembedding: Tensor | None,
-    progress: Progress,
-) -> None:  # noqa: PLR0913
-    counts, examples = gathering.counts(), gathering.examples()
-    labels = label_features(Corpus(store), examples, counts, progress=progress)
-    alive = torch.from_numpy(counts.firings > 0)
-    indices, cosines = nearest(dictionary.W_dec, _LISTED, alive)
-    tokens = _pointed(dictionary, store, unembedding)
-    table = features_table(counts, examples, labels, tokens, (indices.numpy(), cosines.numpy()))
-    write_database(folder / DATABASE, table)
+def _write(folder: Path, closing: Closing, store: TokenStore) -> None:
+    with Writer(folder / DATABASE) as writer:
+        for table in closing.tables():
+            writer.append(table)
+    np.save(folder / DARK, closing.dark())
     (folder / TOKENS).mkdir()
     for path in sorted(store.folder.iterdir()):
         if path.is_file() and path.name[0] != ".":
             _link(path, folder / TOKENS / path.name)
 
 
-def _pointed(
-    dictionary: Dictionary, store: TokenStore, unembedding: Tensor | None
-) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Promoted and suppressed tokens among those that the text has; special ones are left out."""
-    if unembedding is None:
-        nothing = np.zeros((dictionary.n_latents, 0), np.int64), np.zeros((dictionary.n_latents, 0), np.float32)
-        return nothing, nothing
-    seen = torch.bincount(store.ids.long(), minlength=len(unembedding)) > 0
-    seen[sorted(store.special_ids)] = False
-    raised, lowered = pointed_tokens(dictionary.W_dec, unembedding, torch.nonzero(seen).flatten(), _LISTED)
-    return (raised[0].numpy(), raised[1].numpy()), (lowered[0].numpy(), lowered[1].numpy())
+@contextmanager
+def _placing(folder: Path, aside: Path) -> Iterator[None]:
+    """While the new atlas takes its place nobody writes on the desk, and all that is on it comes along."""
+    with moving(folder, alone=True):
+        carry_desk(folder, aside)
+        yield
 
 
 def _link(source: Path, target: Path) -> None:
@@ -163,7 +189,7 @@ def _link(source: Path, target: Path) -> None:
 def _manifest(
     folder: Path,
     summary: AtlasSummary,
-    gathering: Gathering,
+    counts: Counts,
     dictionary: Dictionary,
     store: TokenStore,
     request: Mapping[str, Any],
@@ -176,7 +202,8 @@ def _manifest(
         "model": request.get("model", ""),
         "site": str(dictionary.site),
         "text_digest": store.digest,
-        "histogram_edges": [float(edge) for edge in gathering.edges()],
-        "digests": {DATABASE: digest_file(folder / DATABASE)},
+        "sources": dict(zip(counts.sources.names, counts.sources.tokens.tolist(), strict=True)),
+        "languages": dict(zip(counts.languages.names, counts.languages.tokens.tolist(), strict=True)),
+        "digests": {name: digest_file(folder / name) for name in (DATABASE, DARK)},
         "request": dict(request),
     }

@@ -24,13 +24,23 @@ _COMMON = 0.002
 
 
 @dataclass(frozen=True)
+class Test:
+    """How a rule is tried on a window: some token of it has one of `values` in `column`, and `also` holds there."""
+
+    column: str
+    values: tuple[int, ...]
+    also: "Test | None" = None
+
+
+@dataclass(frozen=True)
 class Rule:
-    """What a candidate says, for which of the feature's contexts it holds, and its share of all tokens."""
+    """What a candidate says, for which of the feature's contexts it holds, its share of all tokens, and how to try it."""
 
     kind: str
     text: str
     holds: np.ndarray
     share: float
+    test: Test
 
 
 class Corpus:
@@ -46,6 +56,7 @@ class Corpus:
         self.before_share = np.bincount(before[before >= 0], minlength=len(words.stems)) / n_tokens
         self.topics = [(topic or "").strip() for topic in store.documents["topic"].to_pylist()]
         lengths = np.diff(store.offsets.numpy())
+        self.topic_number = {topic: number for number, topic in enumerate(dict.fromkeys(self.topics))}
         self.topic_share: Counter[str] = Counter()
         for topic, length in zip(self.topics, lengths.tolist(), strict=True):
             self.topic_share[topic] += length / n_tokens
@@ -97,7 +108,8 @@ def rules_for(corpus: Corpus, token: np.ndarray, weight: np.ndarray, making: np.
         found.append(replace(near, text=f"near {near.text}"))
     if near is not None and spoken is not None:
         text = f"{spoken.text} (near {_first_words(near.text, 3)})"
-        found.append(Rule("both", text, spoken.holds & near.holds, spoken.share * near.share))
+        test = replace(spoken.test, also=near.test)
+        found.append(Rule("both", text, spoken.holds & near.holds, spoken.share * near.share, test))
     return [rule for rule in found if rule is not None]
 
 
@@ -110,13 +122,24 @@ def _kind_rules(corpus: Corpus, token: np.ndarray, weight: np.ndarray, making: n
     holds, group = kinds.holds[token], kinds.group[token]
     mass = (weight * making) @ holds
     best = np.argsort(-mass, kind="stable")[:4]
-    rules = [Rule("kind", kinds.names[i], holds[:, i], float(kinds.share[i])) for i in best if mass[i] > 0]
+    rules = [
+        Rule("kind", kinds.names[i], holds[:, i], float(kinds.share[i]), Test("kind", (int(i),)))
+        for i in best
+        if mass[i] > 0
+    ]
     common = np.bincount(group[making], weights=weight[making], minlength=len(kinds.groups))
     main = int(common.argmax())
     inside = group == main
-    rules.append(Rule("language", kinds.groups[main], inside, float(kinds.group_share[main])))
+    spoken = Test("group", (main,))
+    rules.append(Rule("language", kinds.groups[main], inside, float(kinds.group_share[main]), spoken))
     rules += [
-        Rule("kind", f"{kinds.names[i]} in {kinds.groups[main]}", holds[:, i] & inside, float(kinds.in_share[main, i]))
+        Rule(
+            "kind",
+            f"{kinds.names[i]} in {kinds.groups[main]}",
+            holds[:, i] & inside,
+            float(kinds.in_share[main, i]),
+            Test("kind", (int(i),), spoken),
+        )
         for i in best[:2]
         if mass[i] > 0 and kinds.names[i] not in ("Python keywords",)
     ]
@@ -148,7 +171,8 @@ def _word_rule(corpus: Corpus, word: np.ndarray, weight: np.ndarray, making: np.
     if not chosen:
         return None
     text = ", ".join(_forms(words, word[making], weight[making], chosen))
-    return Rule("word", text, np.isin(stems, chosen), float(words.stem_share[chosen].sum()))
+    share = float(words.stem_share[chosen].sum())
+    return Rule("word", text, np.isin(stems, chosen), share, Test("stem", tuple(chosen)))
 
 
 def _forms(words: Words, word: np.ndarray, weight: np.ndarray, stems: list[int], most: int = 5) -> list[str]:
@@ -185,7 +209,7 @@ def _token_rule(
     text = ", ".join(f"‘{piece}’" for piece in dict.fromkeys(pieces))
     if longer:
         text += f" in {', '.join(longer)}"
-    return Rule("token", text, holds, float(corpus.token_share[chosen].sum()))
+    return Rule("token", text, holds, float(corpus.token_share[chosen].sum()), Test("id", tuple(chosen)))
 
 
 def _before_rule(corpus: Corpus, word: np.ndarray, weight: np.ndarray, making: np.ndarray) -> Rule | None:
@@ -196,7 +220,8 @@ def _before_rule(corpus: Corpus, word: np.ndarray, weight: np.ndarray, making: n
         return None
     earlier = np.where(before[making] >= 0, word[making] - 1, word[making])
     text = ", ".join(f"‘{form.strip('‘’')}’" for form in _forms(words, earlier, weight[making], chosen, most=3))
-    return Rule("after", f"after {text}", np.isin(before, chosen), float(corpus.before_share[chosen].sum()))
+    share = float(corpus.before_share[chosen].sum())
+    return Rule("after", f"after {text}", np.isin(before, chosen), share, Test("before", tuple(chosen)))
 
 
 def _near_rule(
@@ -221,7 +246,8 @@ def _near_rule(
     if not chosen:
         return None
     holds = np.array([not found.isdisjoint(chosen) for found in around])
-    return Rule("near", ", ".join(_near_forms(corpus, token[making], chosen)), holds, corpus.near_share(chosen))
+    text = ", ".join(_near_forms(corpus, token[making], chosen))
+    return Rule("near", text, holds, corpus.near_share(chosen), Test("stem", tuple(chosen)))
 
 
 def _topic_rule(corpus: Corpus, word: np.ndarray, making: np.ndarray, near: str) -> Rule | None:
@@ -231,7 +257,8 @@ def _topic_rule(corpus: Corpus, word: np.ndarray, making: np.ndarray, near: str)
     if not main or count < 2:
         return None
     holds = np.array([topic == main for topic in topics])
-    return Rule("topic", f"about {main}" + (f": {near}" if near else ""), holds, float(corpus.topic_share[main]))
+    text, test = f"about {main}" + (f": {near}" if near else ""), Test("topic", (corpus.topic_number[main],))
+    return Rule("topic", text, holds, float(corpus.topic_share[main]), test)
 
 
 def _near_forms(corpus: Corpus, token: np.ndarray, stems: list[int]) -> list[str]:

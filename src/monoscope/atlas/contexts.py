@@ -9,7 +9,6 @@ Two rules choose, and both depend on the text alone, never on how it came in pie
 Of each document only its best window counts.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +16,8 @@ import numpy as np
 REACH = 24
 WIDTH = 2 * REACH + 1
 INTERVALS = 5
-QUANTILES = ("0-20 %", "20-40 %", "40-60 %", "60-80 %", "80-100 %", "top")
-TOP = INTERVALS
-
-Fill = Callable[[np.ndarray], np.ndarray]
+QUANTILES = ("0-20 %", "20-40 %", "40-60 %", "60-80 %", "80-100 %", "top", "silent")
+TOP, SILENT = INTERVALS, INTERVALS + 1
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,6 @@ class _Rows:
     document: np.ndarray
     token: np.ndarray
     value: np.ndarray
-    activations: np.ndarray
 
     def __len__(self) -> int:
         return len(self.group)
@@ -54,7 +50,7 @@ class Shelf:
     What is offered waits until it is worth sorting in, so that the work grows with the logarithm of the text. Call
     `settle` before reading.
 
-    Memory  groups × limit × (WIDTH + 7) × 4 bytes at most; a group that never had a row costs nothing.
+    Memory  groups × limit × 24 bytes at most, two thirds of it only where a group had rows.
     """
 
     def __init__(self, groups: int, limit: int) -> None:
@@ -63,20 +59,19 @@ class Shelf:
         self.document = np.zeros((groups, limit), np.int32)
         self.token = np.zeros((groups, limit), np.int64)
         self.value = np.zeros((groups, limit), np.float32)
-        self.activations = np.zeros((groups, limit, WIDTH), np.float32)
         self._bound = np.full(groups, np.inf)
         self._waiting: list[_Rows] = []
         self._kept = 0
 
-    def offer(self, group: np.ndarray, key: np.ndarray, peaks: Peaks, fill: Fill) -> None:
-        """Take in what beats the worst row kept; `fill` gives the activations around the peaks of given numbers."""
+    def offer(self, group: np.ndarray, key: np.ndarray, peaks: Peaks) -> None:
+        """Take in what beats the worst row kept."""
         number = np.flatnonzero(key <= self._bound[group])
         chosen, _ = best_rows(group[number], peaks.document[number], key[number], peaks.token[number], self.limit)
         if not len(chosen):
             return
         number = number[chosen]
         rows = (group[number], key[number], peaks.document[number], peaks.token[number], peaks.value[number])
-        self._waiting.append(_Rows(*rows, fill(number)))
+        self._waiting.append(_Rows(*rows))
         if sum(map(len, self._waiting)) >= self._kept // 2:
             self.settle()
 
@@ -90,7 +85,7 @@ class Shelf:
         chosen, rank = best_rows(rows.group, rows.document, rows.key, rows.token, self.limit)
         group = rows.group[chosen]
         self.key[touched] = np.inf
-        for name in ("key", "document", "token", "value", "activations"):
+        for name in ("key", "document", "token", "value"):
             getattr(self, name)[group, rank] = getattr(rows, name)[chosen]
         self._bound[touched] = self.key[touched, -1]
         self._kept = int((self.key < np.inf).sum())
@@ -98,7 +93,7 @@ class Shelf:
     def _rows(self, groups: np.ndarray) -> _Rows:
         place, rank = np.nonzero(self.key[groups] < np.inf)
         group = groups[place]
-        columns = (self.key, self.document, self.token, self.value, self.activations)
+        columns = (self.key, self.document, self.token, self.value)
         return _Rows(group, *(column[group, rank] for column in columns))
 
 

@@ -1,11 +1,11 @@
-"""A label for each feature from statistics alone, and how well it predicts firing.
+"""A label for each feature from statistics alone, and how well it says when the feature fires on text it has not seen.
 
-Candidate rules are made from half of a feature's contexts. The rule that tells most about firing is chosen, and its
-score is the balanced accuracy on the other half:
+Candidate rules are made from contexts of documents that are not held out. The rule that is right most often on windows
+of such documents is chosen, and its score is the balanced accuracy on windows of held-out documents (`trials`):
 
-    score = (P(rule | peak of a context not used) + P(no rule | token without firing)) / 2
+    score = (P(rule holds | the feature fires in the window) + P(rule does not hold | it is silent)) / 2
 
-so 0.5 is useless and 1 is perfect. How often the rule holds without firing is counted on the whole text.
+0.5 is useless and 1 is perfect. Beside it stands the same label tried on the windows of another feature.
 """
 
 import math
@@ -15,56 +15,118 @@ import numpy as np
 
 from monoscope.atlas.candidates import Corpus, Rule, rules_for
 from monoscope.atlas.examples import Counts, Examples
-from monoscope.core.progress import SILENT, Progress
+from monoscope.atlas.sample import Sample
+from monoscope.atlas.trials import Firings, Trial, TrialMaker
+from monoscope.atlas.trying import Bench, balanced_accuracy
 
-# Fewer contexts than this cannot be halved.
-_FEWEST = 4
 # Two rules at once must tell clearly more than one does.
 _TWO_RULES = 0.8
+# What a rule tells about the peaks breaks ties between rules that are right equally often.
+_TIE = 0.1
+_UNSCORED = 0.5
 
 
 @dataclass(frozen=True)
 class Label:
-    """What a feature is about in a few words; `kind` says which sort of rule it is. A score of 0.5 is chance."""
+    """What a feature is about in a few words; `kind` says which sort of rule it is.
+
+    `score` is the balanced accuracy on held-out windows, 0.5 is chance; `control` that of this label on the windows of
+    another feature. `told` is the information about peaks that the rule gives, from 0 to 1.
+    """
 
     text: str
     score: float
     kind: str
+    control: float = _UNSCORED
+    told: float = 0.0
 
 
-def label_features(corpus: Corpus, examples: Examples, counts: Counts, *, progress: Progress = SILENT) -> list[Label]:
-    """A label for every feature. Cost: about a millisecond a feature."""
-    progress.start("labels", len(counts.firings), "features")
-    labels = []
-    for feature, (first, last) in enumerate(zip(examples.offsets[:-1], examples.offsets[1:], strict=True)):
-        density = counts.firings[feature] / max(1, counts.tokens)
-        labels.append(label_one(corpus, examples.token[first:last], examples.value[first:last], float(density)))
-        if feature % 256 == 255:
-            progress.advance(256)
-    progress.finish()
-    return labels
+@dataclass(frozen=True)
+class Known:
+    """What the sample says of a feature: the token it typically fires on and its share, and the windows of its trials."""
+
+    typical: int
+    typical_share: float
+    firings: Firings
+    held: Trial
+    open: Trial
 
 
-def label_one(corpus: Corpus, token: np.ndarray, value: np.ndarray, density: float) -> Label:
-    """The label of a feature that peaks at `token` with `value` and fires on a share `density` of the tokens."""
-    if not len(token):
-        return Label("never fires", 0.5, "silent")
-    making = np.arange(len(token)) % 2 == 0
-    if len(token) < _FEWEST:
-        making[:] = True
-    scoring = ~making if len(token) >= _FEWEST else making
-    rules = rules_for(corpus, token, value.astype(np.float64), making)
-    told = [_told(rule, scoring, density) * (_TWO_RULES if rule.kind == "both" else 1.0) for rule in rules]
-    best = int(np.argmax(told))
-    score = balanced_accuracy(rules[best], scoring, density) if len(token) >= _FEWEST else 0.5
-    return Label(rules[best].text, score, rules[best].kind)
+class Labeller:
+    """Labels features of one atlas. Built once; cost of a label: about a millisecond."""
+
+    def __init__(self, corpus: Corpus, sample: Sample, held: np.ndarray) -> None:
+        """`held` marks the documents that no label may be made from."""
+        self.corpus, self._bench = corpus, Bench(corpus, sample)
+        self._held, self._maker = held, TrialMaker(sample, corpus.store)
+
+    @property
+    def maker(self) -> TrialMaker:
+        """What chooses the windows."""
+        return self._maker
+
+    def known(self, feature: int) -> Known:
+        """What the sample says of a feature."""
+        firings = self._maker.firings(feature)
+        typical, share = self._maker.typical_token(firings)
+        trials = {side: self._maker.trial(feature, firings, typical, held=side) for side in (True, False)}
+        return Known(typical, share, firings, trials[True], trials[False])
+
+    def label(self, token: np.ndarray, value: np.ndarray, density: float, known: Known) -> tuple[Label, Rule | None]:
+        """The label of a feature whose contexts peak at `token` with `value`, and the rule behind it."""
+        if not len(token):
+            return Label("never fires", _UNSCORED, "silent"), None
+        making = ~self._held[self.corpus.words.document[self.corpus.words.of_token[token]]]
+        if not making.any():
+            making = np.ones(len(token), bool)
+        rules = rules_for(self.corpus, token, value.astype(np.float64), making)
+        told = [_told(rule, making, density) * (_TWO_RULES if rule.kind == "both" else 1.0) for rule in rules]
+        right = [self.score(rule, known.open) if known.open.enough else 0.0 for rule in rules]
+        best = int(np.argmax([a + _TIE * b for a, b in zip(right, told, strict=True)]))
+        score = self.score(rules[best], known.held) if known.held.enough else _UNSCORED
+        return Label(rules[best].text, score, rules[best].kind, told=told[best]), rules[best]
+
+    def score(self, rule: Rule, trial: Trial) -> float:
+        """How often the rule is right about the windows of a trial."""
+        return balanced_accuracy(self._bench.holds(rule.test, trial.windows), trial.fires)
 
 
-def balanced_accuracy(rule: Rule, scoring: np.ndarray, density: float) -> float:
-    """The mean of the two rates at which the rule is right: on contexts not used, and on tokens without firing."""
-    hit = float(rule.holds[scoring].mean())
-    false = max(0.0, rule.share - hit * density) / max(1e-9, 1 - density)
-    return (hit + 1 - min(1.0, false)) / 2
+@dataclass(frozen=True)
+class Labelled:
+    """The labels of all features and what the sample says of each."""
+
+    labels: list[Label]
+    known: list[Known]
+
+
+def label_features(
+    labeller: Labeller, examples: Examples, counts: Counts, features: np.ndarray, *, seed: int = 0
+) -> Labelled:
+    """A label for some features, and each label's control: another of their windows, drawn by `seed`."""
+    labels, rules, known = [], [], []
+    for feature in features.tolist():
+        first, last = examples.offsets[feature], examples.offsets[feature + 1]
+        known.append(labeller.known(feature))
+        density = float(counts.firings[feature] / max(1, counts.tokens))
+        label, rule = labeller.label(examples.token[first:last], examples.value[first:last], density, known[-1])
+        labels.append(label)
+        rules.append(rule)
+    return Labelled(_controlled(labeller, labels, rules, known, seed), known)
+
+
+def _controlled(
+    labeller: Labeller, labels: list[Label], rules: list[Rule | None], known: list[Known], seed: int
+) -> list[Label]:
+    scored = [number for number, one in enumerate(known) if rules[number] is not None and one.held.enough]
+    partners = np.roll(np.random.default_rng(seed).permutation(len(scored)), 1)
+    order = np.roll(partners, -1)
+    controlled = list(labels)
+    for mine, other in zip(order.tolist(), partners.tolist(), strict=True):
+        rule, trial = rules[scored[mine]], known[scored[other]].held
+        if rule is not None and mine != other:
+            one = labels[scored[mine]]
+            controlled[scored[mine]] = Label(one.text, one.score, one.kind, labeller.score(rule, trial), one.told)
+    return controlled
 
 
 def _told(rule: Rule, scoring: np.ndarray, density: float) -> float:

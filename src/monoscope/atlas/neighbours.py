@@ -1,15 +1,24 @@
 """Features whose decoder rows point alike, and tokens that a decoder row points to."""
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from monoscope.atlas.near_index import approximate_nearest
+from monoscope.core.progress import SILENT, Progress
+
+# Up to this many living features the product of all pairs is taken.
+EXACT = 1_000_000
 _PIECE_FLOATS = 1 << 24
 _GROUP = 32
 
 
 def nearest(
-    rows: Float[Tensor, "n_latents d"], count: int = 10, among: Bool[Tensor, "n_latents"] | None = None
+    rows: Float[Tensor, "n_latents d"],
+    count: int = 10,
+    among: Bool[Tensor, "n_latents"] | None = None,
+    progress: Progress = SILENT,
 ) -> tuple[Int[Tensor, "n_latents count"], Float[Tensor, "n_latents count"]]:
     """The rows with the largest cosine to each row, itself left out, and the cosines, largest first.
 
@@ -24,13 +33,35 @@ def nearest(
     indices = torch.zeros(len(rows), count, dtype=torch.long)
     cosines = torch.zeros(len(rows), count)
     table = unit[candidates].T.contiguous()
+    progress.start("neighbours", len(rows), "features")
     for numbers in torch.arange(len(rows)).split(max(1, _PIECE_FLOATS // max(1, len(candidates)))):
         cosine = unit[numbers] @ table
         own = mine[numbers] >= 0
         cosine[torch.nonzero(own).flatten(), mine[numbers][own]] = -2.0
         best, places = largest(cosine, count)
         indices[numbers], cosines[numbers] = candidates[places], best
+        progress.advance(len(numbers))
+    progress.finish()
     return indices, cosines
+
+
+def find_nearest(
+    rows: Float[Tensor, "n_latents d"],
+    count: int,
+    among: Bool[Tensor, "n_latents"],
+    *,
+    exact: int = EXACT,
+    progress: Progress = SILENT,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest living rows of each row, int32, and their cosines: exact up to `exact` candidates, beyond by an index.
+
+    Raises
+        Unavailable  the index is needed and its library is missing.
+    """
+    if int(among.sum()) > exact:
+        return approximate_nearest(rows, count, among, progress)
+    indices, cosines = nearest(rows, count, among, progress)
+    return indices.int().numpy(), cosines.numpy()
 
 
 def pointed_tokens(

@@ -10,17 +10,23 @@ import duckdb
 import numpy as np
 import torch
 
-from monoscope.atlas.contexts import QUANTILES
+from monoscope.atlas.contexts import QUANTILES, SILENT
+from monoscope.atlas.desk import Desk, DeskLabel
 from monoscope.atlas.highlights import COLUMNS, rank_highlights
-from monoscope.atlas.schema import DATABASE, MANIFEST, TOKENS, VERSION
+from monoscope.atlas.layout import FeatureMap
+from monoscope.atlas.sample import WINDOW
+from monoscope.atlas.schema import DARK, DATABASE, MANIFEST, TOKENS, VERSION
 from monoscope.core.artifact import digest_file, digest_of, read_json
-from monoscope.core.errors import ArtifactNotFound, Damaged, FeatureNotFound
+from monoscope.core.errors import ArtifactNotFound, BadRequest, Damaged, FeatureNotFound
 from monoscope.core.pieces import token_pieces
 from monoscope.harvest.token_store import TokenStore
 
-_KEYS = ("features", "alive", "tokens", "seconds", "bytes", "dictionary", "model", "site", "histogram_edges", "digests")
-_FEWEST_FIRINGS, _RAREST, _DENSEST = 30, 1 / 5000, 0.01
-_LEAST_SCORE, _DULL_KINDS = 0.8, ("kind", "language", "token", "after")
+_SUMMARY = ("features", "alive", "tokens", "seconds", "bytes", "dictionary", "model", "site")
+_KEYS = (*_SUMMARY, "histogram_edges", "digests", "sources", "languages", "quality", "dictionary_digest")
+
+
+_PLAIN = ("feature", "label_control", "concept", "density", "firings", "mean", "p999", "max_activation", "max_token")
+_PLAIN += ("typical_share", "typical_position")
 
 
 @dataclass(frozen=True)
@@ -52,22 +58,68 @@ class Context:
 
 
 @dataclass(frozen=True)
+class Near:
+    """A feature beside another: the cosine of their decoder rows, the correlation of their firing, and the lift.
+
+    `lift` is how many times likelier it fires where the other does; None where that was not counted.
+    """
+
+    feature: int
+    label: str
+    cosine: float
+    correlation: float
+    lift: float | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A held-out window of 32 tokens on which labels are tried. `peak` is -1 and `value` 0 where the feature is silent."""
+
+    tokens: tuple[str, ...]
+    token_bytes: tuple[bytes, ...]
+    activations: tuple[float, ...]
+    fires: bool
+    peak: int
+    value: float
+    first_token: int
+    title: str
+
+
+@dataclass(frozen=True)
 class FeatureRecord:
-    """A feature with its evidence. A dead feature has no contexts; `map` is its place on the map, once there is one."""
+    """A feature with its evidence. A dead feature has no contexts; `map` is its place on the map, where there is one.
+
+    `label` is the best-scoring one, of statistics or of the desk; `label_control` is what the statistical label reaches
+    on another feature's windows. `silent` are contexts in which its typical token stands and it does not fire.
+    `sources` and `languages` are firings a token. `concept` ranks concepts above words and grammar, from 0 to 1.
+    """
 
     feature: int
     label: str
     label_score: float
     label_kind: str
+    label_control: float
+    concept: float
     density: float
     firings: int
     mean: float
+    p999: float
     max_activation: float
+    max_token: int
     histogram: Histogram
     contexts: tuple[Context, ...]
+    silent: tuple[Context, ...]
     promoted: tuple[tuple[str, float], ...]
     suppressed: tuple[tuple[str, float], ...]
-    neighbours: tuple[tuple[int, float, str], ...]
+    neighbours: tuple[Near, ...]
+    cofiring: tuple[Near, ...]
+    typical_token: str
+    typical_share: float
+    typical_position: float
+    sources: dict[str, float]
+    languages: dict[str, float]
+    duplicate_of: int | None
+    absorbed_into: int | None
     map: tuple[float, float] | None = None
 
 
@@ -80,6 +132,7 @@ class Line:
     label_score: float
     density: float
     max_activation: float
+    concept: float
 
 
 class Atlas:
@@ -135,7 +188,28 @@ class Atlas:
 
     def summary(self) -> dict[str, Any]:
         """What the atlas is of and how much it holds."""
-        return {key: self.manifest[key] for key in _KEYS if key not in ("histogram_edges", "digests")}
+        return {key: self.manifest[key] for key in _SUMMARY}
+
+    @cached_property
+    def desk(self) -> Desk:
+        """Where labels, notes and doses are kept that came later."""
+        return Desk(self.folder, str(self.manifest["dictionary_digest"]))
+
+    @cached_property
+    def map(self) -> FeatureMap | None:
+        """The two-dimensional layout, where one was made."""
+        return FeatureMap.open(self.folder, self.digest)
+
+    @cached_property
+    def dark(self) -> np.ndarray:
+        """The share of each token's variance that the dictionary leaves unexplained, float16; NaN where unknown."""
+        return np.load(self.folder / DARK, mmap_mode="r", allow_pickle=False)
+
+    def labels_of(self, features: Sequence[int]) -> dict[int, str]:
+        """The labels of some features as they are shown: the best-scoring one of each."""
+        rows = self.rows("feature, label, label_score", features)
+        better = self.desk.labels()
+        return {row["feature"]: _best_label(row, better)[0] for row in rows}
 
     def feature(self, feature: int) -> FeatureRecord:
         """One feature.
@@ -150,7 +224,8 @@ class Atlas:
         for feature in features:
             self.check_feature(feature)
         rows = {row["feature"]: row for row in self.rows("*", features)}
-        return [self._record(rows[feature]) for feature in features]
+        better = self.desk.labels()
+        return [self._record(rows[feature], better) for feature in features]
 
     def check_feature(self, feature: int) -> None:
         """Agree that the number is one of this atlas's.
@@ -175,42 +250,123 @@ class Atlas:
 
     @cached_property
     def lines(self) -> list[Line]:
-        """All features in one line each, by number."""
-        rows = self.rows("feature, label, label_score, density, max_activation")
+        """All features in one line each, by number, with the labels of statistics."""
+        rows = self.rows("feature, label, label_score, density, max_activation, concept")
         return [Line(**row) for row in rows]
 
-    @cached_property
-    def densities(self) -> np.ndarray:
-        """The share of tokens on which each feature fires."""
-        return np.array([line.density for line in self.lines])
+    @property
+    def labels(self) -> list[str]:
+        """The label of every feature as it is shown."""
+        found, better = [line.label for line in self.lines], self.desk.labels()
+        for feature, other in better.items():
+            if other.score > self.lines[feature].label_score:
+                found[feature] = other.text
+        return found
+
+    def column(self, name: str) -> np.ndarray:
+        """One number of each feature: density, max_activation, label_score, concept or another column of figures."""
+        if name not in self._columns:
+            query = f"SELECT {name} FROM features ORDER BY feature"
+            self._columns[name] = self._database.cursor().execute(query).fetchnumpy()[name]
+        return self._columns[name]
 
     @cached_property
+    def _columns(self) -> dict[str, np.ndarray]:
+        return {}
+
+    @property
+    def densities(self) -> np.ndarray:
+        """The share of tokens on which each feature fires."""
+        return self.column("density")
+
+    @property
     def maxima(self) -> np.ndarray:
         """The largest activation of each feature."""
-        return np.array([line.max_activation for line in self.lines])
+        return self.column("max_activation")
+
+    def rates(self, kind: str, name: str) -> np.ndarray:
+        """Firings a token of every feature in one source or language; `kind` says which of the two.
+
+        Raises
+            BadRequest  the text has none of this name.
+        """
+        names = list(self.manifest[f"{kind}s"])
+        if name not in names:
+            raise BadRequest(f"The text has no {kind} {name!r}; it has: {', '.join(names)}.")
+        key = f"{kind}_rates[{names.index(name) + 1}]"
+        if key not in self._columns:
+            query = f"SELECT {key} AS rate FROM features ORDER BY feature"
+            self._columns[key] = self._database.cursor().execute(query).fetchnumpy()["rate"]
+        return self._columns[key]
+
+    def trials(self, feature: int) -> list[Trial]:
+        """The held-out windows on which labels of a feature are tried, those in which it fires first."""
+        self.check_feature(feature)
+        (row,) = self.rows("trial_starts, trial_firing, trial_activations", [feature])
+        found = []
+        for number, start in enumerate(row["trial_starts"]):
+            fires = number < row["trial_firing"]
+            values = row["trial_activations"][number * WINDOW : (number + 1) * WINDOW] if fires else [0.0] * WINDOW
+            found.append(self._trial(start, values, fires=fires))
+        return found
+
+    def _trial(self, start: int, values: list[float], *, fires: bool) -> Trial:
+        raw = [self.store.vocabulary[token] for token in self.store.ids[start : start + WINDOW].tolist()]
+        peak = int(np.argmax(values)) if fires else -1
+        return Trial(
+            tokens=tuple(token_pieces(raw)),
+            token_bytes=tuple(raw),
+            activations=tuple(values),
+            fires=fires,
+            peak=peak,
+            value=values[peak] if fires else 0.0,
+            first_token=start,
+            title=self.about(int(self.store.document_of(torch.tensor(start))))["title"],
+        )
 
     def highlights(self, count: int = 12) -> list[FeatureRecord]:
         """Features worth a first look: well labelled, rare, and firing on varied words; no two near each other."""
         return self.features(rank_highlights(self.rows(COLUMNS), self.store, count))
 
-    def _record(self, row: dict[str, Any]) -> FeatureRecord:
-        others = {line["feature"]: line["label"] for line in self.rows("feature, label", row["neighbours"])}
+    def _record(self, row: dict[str, Any], better: dict[int, DeskLabel]) -> FeatureRecord:
+        others = self.labels_of([*row["neighbours"], *row["cofiring"]])
+        label, score, kind = _best_label(row, better)
+        place = self.map.of(row["feature"]) if self.map is not None else None
         return FeatureRecord(
-            feature=row["feature"],
-            label=row["label"],
-            label_score=row["label_score"],
-            label_kind=row["label_kind"],
-            density=row["density"],
-            firings=row["firings"],
-            mean=row["mean"],
-            max_activation=row["max_activation"],
+            label=label,
+            label_score=score,
+            label_kind=kind,
             histogram=Histogram(tuple(self.manifest["histogram_edges"]), tuple(row["histogram"])),
             contexts=self.contexts(row),
+            silent=self._misses(row),
             promoted=self._tokens(row["promoted"], row["promoted_by"]),
             suppressed=self._tokens(row["suppressed"], row["suppressed_by"]),
             neighbours=tuple(
-                (other, cosine, others[other]) for other, cosine in zip(row["neighbours"], row["cosines"], strict=True)
+                Near(other, others[other], cosine, correlation)
+                for other, cosine, correlation in zip(
+                    row["neighbours"], row["cosines"], row["correlations"], strict=True
+                )
             ),
+            cofiring=tuple(
+                Near(other, others[other], cosine, correlation, lift)
+                for other, cosine, correlation, lift in zip(
+                    *(row[f"cofiring{name}"] for name in ("", "_cosine", "_correlation", "_lift")), strict=True
+                )
+            ),
+            typical_token=self._word(row["typical_token"]) if row["typical_token"] >= 0 else "",
+            sources=dict(zip(self.manifest["sources"], row["source_rates"], strict=True)),
+            languages=dict(zip(self.manifest["languages"], row["language_rates"], strict=True)),
+            duplicate_of=_or_none(row["duplicate_of"]),
+            absorbed_into=_or_none(row["absorbed_into"]),
+            map=place,
+            **{name: row[name] for name in _PLAIN},
+        )
+
+    def _misses(self, row: dict[str, Any]) -> tuple[Context, ...]:
+        columns = (row["misses"], row["miss_starts"], row["miss_stops"])
+        return tuple(
+            self._context(token, QUANTILES[SILENT], start, stop, [0.0] * (stop - start))
+            for token, start, stop in zip(*columns, strict=True)
         )
 
     def contexts(self, row: dict[str, Any], most: int | None = None) -> tuple[Context, ...]:
@@ -246,5 +402,19 @@ class Atlas:
         return {key: column[document] or "" for key, column in self._about.items()}
 
     def _tokens(self, ids: list[int], values: list[float]) -> tuple[tuple[str, float], ...]:
-        words = [self.store.vocabulary[token].decode("utf-8", "replace") for token in ids]
-        return tuple(zip(words, values, strict=True))
+        return tuple((self._word(token), value) for token, value in zip(ids, values, strict=True))
+
+    def _word(self, token: int) -> str:
+        return self.store.vocabulary[token].decode("utf-8", "replace")
+
+
+def _best_label(row: dict[str, Any], better: dict[int, DeskLabel]) -> tuple[str, float, str]:
+    """Text, score and kind of a feature's label: the desk's where it scores higher."""
+    other = better.get(row["feature"])
+    if other is not None and other.score > row["label_score"]:
+        return other.text, other.score, other.method
+    return row["label"], row["label_score"], row.get("label_kind", "")
+
+
+def _or_none(feature: int) -> int | None:
+    return feature if feature >= 0 else None

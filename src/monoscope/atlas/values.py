@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from monoscope.atlas.query import Context, FeatureRecord
+from monoscope.atlas.query import Context, FeatureRecord, Near
 from monoscope.atlas.search import SearchHit
 
 
@@ -12,18 +12,35 @@ def feature_values(record: FeatureRecord) -> dict[str, Any]:
         "feature": record.feature,
         "label": record.label,
         "label_score": record.label_score,
+        "label_kind": record.label_kind,
+        "label_control": record.label_control,
+        "concept": record.concept,
         "density": record.density,
         "firings": record.firings,
+        "mean": record.mean,
+        "p999": record.p999,
         "max_activation": record.max_activation,
+        "max_token": record.max_token,
         "histogram": {"edges": list(record.histogram.edges), "counts": list(record.histogram.counts)},
-        "contexts": [context_values(context) for context in record.contexts],
+        "contexts": [context_values(context) for context in (*record.contexts, *record.silent)],
         "promoted": [{"token": token, "value": value} for token, value in record.promoted],
         "suppressed": [{"token": token, "value": value} for token, value in record.suppressed],
-        "neighbours": [
-            {"feature": other, "cosine": cosine, "label": label} for other, cosine, label in record.neighbours
-        ],
-        "map": None,
+        "neighbours": [near_values(near) for near in record.neighbours],
+        "cofiring": [near_values(near) for near in record.cofiring],
+        "typical_token": record.typical_token,
+        "typical_share": record.typical_share,
+        "typical_position": record.typical_position if record.firings else None,
+        "sources": record.sources,
+        "languages": record.languages,
+        "duplicate_of": record.duplicate_of,
+        "absorbed_into": record.absorbed_into,
+        "map": list(record.map) if record.map is not None else None,
     }
+
+
+def near_values(near: Near) -> dict[str, Any]:
+    """A feature beside another."""
+    return {key: value for key, value in vars(near).items() if value is not None}
 
 
 def context_values(context: Context) -> dict[str, Any]:

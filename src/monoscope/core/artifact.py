@@ -4,6 +4,7 @@ Everything is written aside, flushed to the disk, and renamed. Digests are SHA-2
 """
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -11,8 +12,9 @@ import json
 import os
 import shutil
 import socket
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor  # not at run time: the command line answers before torch is loaded
 
 _CHUNK = 1 << 20
+# Of renameat2 (Linux) and renamex_np (macOS); -100 is the working directory.
+_RENAME_EXCHANGE, _RENAME_SWAP, _HERE = 2, 2, -100
 
 
 def plain(value: Any) -> Any:
@@ -79,11 +83,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def staging(folder: Path) -> Iterator[Path]:
+def staging(
+    folder: Path, placing: Callable[[Path], contextlib.AbstractContextManager[None]] | None = None
+) -> Iterator[Path]:
     """Fill the folder that is handed out; on leaving without an error it takes the place of `folder`.
 
-    The old folder, if any, is moved away first and removed last; on an error, or when a kill fell in between, it is
-    moved back.
+    The two change places in one step where the system can, so that there is always a whole folder in place; elsewhere
+    the old one is moved away first, and moved back on an error or after a kill. `placing` is entered with the folder
+    handed out just before that step and left after it.
 
     Raises
         DiskFull  the disk had no room; nothing is left behind.
@@ -97,13 +104,15 @@ def staging(folder: Path) -> Iterator[Path]:
     try:
         with saying_disk_full(folder):
             yield aside
-            for path in aside.rglob("*"):
-                _flush(path)
-            _flush(aside)
-            if folder.exists():
-                folder.rename(old)
-            aside.rename(folder)
-            _flush(folder.parent)
+            with placing(aside) if placing else contextlib.nullcontext():
+                for path in aside.rglob("*"):
+                    _flush(path)
+                _flush(aside)
+                if folder.exists() and not exchanged(aside, folder):
+                    folder.rename(old)
+                if old.exists() or not folder.exists():
+                    aside.rename(folder)
+                _flush(folder.parent)
     finally:
         _move_back(old, folder)
         shutil.rmtree(aside, ignore_errors=True)
@@ -113,6 +122,18 @@ def _move_back(old: Path, folder: Path) -> None:
     if old.exists() and not folder.exists():
         old.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def exchanged(one: Path, other: Path) -> bool:
+    """Let two paths change places in one step; false where the system or the file system cannot."""
+    library = ctypes.CDLL(None, use_errno=True)
+    paths = os.fsencode(one), os.fsencode(other)
+    try:
+        if sys.platform == "darwin":
+            return library.renamex_np(*paths, _RENAME_SWAP) == 0
+        return library.renameat2(_HERE, paths[0], _HERE, paths[1], _RENAME_EXCHANGE) == 0
+    except AttributeError:
+        return False
 
 
 def sweep(folder: Path, name: str = "") -> None:

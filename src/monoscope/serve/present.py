@@ -94,8 +94,8 @@ def feature_view(record: FeatureRecord, pointed: PointedTokens) -> dict[str, Any
         "promoted": [_token_row(token, value, strongest) for token, value in pointed.raised],
         "suppressed": [_token_row(token, value, strongest) for token, value in pointed.lowered],
         "neighbours": [
-            {"feature": other, "cosine": f"{cosine:.2f}", "label": label_of(other, label)}
-            for other, cosine, label in record.neighbours
+            {"feature": near.feature, "cosine": f"{near.cosine:.2f}", "label": label_of(near.feature, near.label)}
+            for near in record.neighbours
         ],
     }
 
