@@ -23,13 +23,13 @@ SEED, TITLES, SOURCE = 20261125, 50, "wiki-en"
 _SHORTEST, _LONGEST = 8, 45
 FOUND = {
     "title": (
-        "One of the first five features has at least half of its activation in documents that hold the title, or tells "
-        "the title's mentions from all other units with F1 of at least 0.5 in the half that did not choose its threshold."
+        "One of the first five features fires at least ten times and has at least half of its activation in documents "
+        "that hold the title, or tells the title's mentions from all other units with F1 of at least 0.5 in the half "
+        "that did not choose its threshold."
     ),
     "topic": (
-        "One of the first five features has at least half of its activation in the English articles within articles of "
-        "the topic, at least three times the topic's share of tokens or all but a twentieth, and fires in at least one "
-        "in twenty of the topic's articles."
+        "One of the first five features has at least half of its activation on the English articles on articles of the "
+        "topic, and fires in at least one in twenty of them."
     ),
 }
 
