@@ -68,7 +68,7 @@ def tell_story(
         metrics = measuring.evaluate(run, name=NAME, progress=listener, model=model)
         row["skipped"] = metrics["skipped"]
     with clock.stage("atlas") as row:
-        row["skipped"] = explore.build(run, name=NAME, progress=listener, model=model)["skipped"]
+        row["skipped"] = explore.build(run, name=NAME, progress=listener, model=model, meaning=True)["skipped"]
     with clock.stage("presets") as row:
         pair, row["skipped"] = _presets(run, listener)
     return {"run": str(run.path), "stages": clock.rows, "metrics": metrics, **pair, "address": address}

@@ -1,6 +1,7 @@
 """Labels by a judge, scored on held-out text and kept on the desk; without a judge, what the statistics gave."""
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -68,14 +69,15 @@ def explain(  # noqa: PLR0913  one setting for each flag of the command
         raise BadRequest(f"--batch {batch} must lie between 1 and {MOST_BATCH}.")
     if limit is not None and limit < 1:
         raise BadRequest(f"--limit {limit} must be at least 1.")
-    atlas = Atlas.open(run.atlas(run.choose_atlas(name)))
-    living = living_features(atlas)
-    _check(atlas, living, features)
-    if judge is None:
-        return statistics(living, list(dict.fromkeys(features))[:limit])
-    chosen = list(dict.fromkeys(features)) or most_conceptual(living, limit or DEFAULT_FEATURES)
-    work = _Work(atlas, living, chosen[:limit], batch, seed, progress, tell, should_stop)
-    return work.run(open_judge(judge) if isinstance(judge, str) else judge, dry_run=dry_run)
+    named = list(dict.fromkeys(features))[:limit]
+    with closing(Atlas.open(run.atlas(run.choose_atlas(name)))) as atlas:
+        living = living_features(atlas)
+        _check(atlas, living, named)
+        if judge is None:
+            return statistics(living, named)
+        chosen = named or most_conceptual(living, limit or DEFAULT_FEATURES)
+        work = _Work(atlas, living, chosen, batch, seed, progress, tell, should_stop)
+        return work.run(open_judge(judge) if isinstance(judge, str) else judge, dry_run=dry_run)
 
 
 def open_judge(source: str) -> Judge:

@@ -12,11 +12,14 @@ import torch
 
 from monoscope.atlas.build import build_atlas, is_finished
 from monoscope.atlas.layout import lay_out
+from monoscope.atlas.likeness import search_like, search_token
+from monoscope.atlas.meaning import Meaning, spoken_words
 from monoscope.atlas.query import Atlas
-from monoscope.atlas.search import SearchHit, search_prompt, search_words
+from monoscope.atlas.search import ALL, Filters, SearchHit, search_prompt, search_words
 from monoscope.atlas.values import feature_values, hit_values
+from monoscope.atlas.word_index import all_evidence
 from monoscope.core.artifact import holding, replacing
-from monoscope.core.errors import BadRequest, Unavailable
+from monoscope.core.errors import BadRequest, SourceNotFound, Unavailable
 from monoscope.core.pieces import token_pieces
 from monoscope.core.progress import SILENT, Progress
 from monoscope.core.run import Run
@@ -25,6 +28,7 @@ from monoscope.dictionary.base import Dictionary
 from monoscope.dictionary.shelf import dictionary_digest, load_dictionary
 from monoscope.harvest.token_store import TokenStore
 from monoscope.model.chat import Rendered, render_chat, render_plain
+from monoscope.model.embedder import load_embedder
 from monoscope.model.sinks import keep_mask
 from monoscope.model.transformer import LanguageModel, load_model
 from monoscope.stages import HARVEST_DTYPE
@@ -37,7 +41,7 @@ from monoscope.steer.presets import save_preset as write_preset
 from monoscope.text.files import file_documents
 from monoscope.training import rows_of
 
-WAYS = ("words", "prompt")
+WAYS = ("words", "prompt", "token", "like")
 POOLS = ("max", "mean")
 
 
@@ -48,8 +52,9 @@ def build(
     replacing_it: bool = False,
     progress: Progress = SILENT,
     model: LanguageModel | None = None,
+    meaning: bool = False,
 ) -> dict[str, Any]:
-    """One pass over the whole text fills the atlas of a dictionary."""
+    """One pass over the whole text fills the atlas of a dictionary; with `meaning`, search goes by meaning too."""
     name = run.choose_dictionary(name)
     origin = run.provenance(name)
     with holding(run.path):
@@ -76,7 +81,7 @@ def build(
         )
         run.write_index()
     if not done:
-        _warm(run, name, progress)
+        _warm(run, name, progress, meaning=meaning)
     return {
         "name": name,
         "features": summary.features,
@@ -88,13 +93,29 @@ def build(
     }
 
 
-def _warm(run: Run, name: str, progress: Progress) -> None:
-    """Make the caches that the first visitor would otherwise wait for: the index of words, the opening features, the map."""
+def _warm(run: Run, name: str, progress: Progress, *, meaning: bool) -> None:
+    """Make the caches that the first visitor would otherwise wait for: word index, opening features, map, meanings."""
     atlas = open_atlas(run, name)
     search_words(atlas, "first", limit=1)
     atlas.highlights(12)
     with contextlib.suppress(Unavailable):
         draw_map(run, name, progress)
+    if meaning:
+        with contextlib.suppress(SourceNotFound):
+            learn_meaning(atlas, progress)
+
+
+def learn_meaning(atlas: Atlas, progress: Progress = SILENT) -> None:
+    """Make the table by which word search finds words of like meaning.
+
+    Raises
+        SourceNotFound  the embedding model cannot be fetched; search stays by spelling.
+    """
+    embedder = load_embedder()
+    progress.start("meaning", atlas.n_features, "features")
+    spoken = spoken_words(all_evidence(atlas))
+    Meaning.make(spoken, embedder).save(atlas.folder, atlas.digest)
+    progress.finish()
 
 
 def draw_map(run: Run, name: str | None = None, progress: Progress = SILENT) -> dict[str, Any]:
@@ -130,33 +151,66 @@ def open_pair(run: Run, name: str | None, *, dtype: str = "float32") -> tuple[La
     return load_model(run.provenance(name)["model"], dtype=dtype), load_dictionary(run.dictionary(name))
 
 
-def search(run: Run, query: str, *, by: str = "words", limit: int = 10, name: str | None = None) -> dict[str, Any]:
+def search(
+    run: Run,
+    query: str,
+    *,
+    by: str = "words",
+    limit: int = 10,
+    name: str | None = None,
+    filters: Filters = ALL,
+    token: int | None = None,
+) -> dict[str, Any]:
     """Features that answer a query, best first, with why.
 
     Raises
         BadRequest  the way of searching is unknown, or the query is empty.
     """
     atlas = open_atlas(run, name)
-    hits = find(run, atlas, query, by=by, limit=limit)
+    hits = find(run, atlas, query, by=by, limit=limit, filters=filters, token=token)
     return {"query": query, "by": by, "results": [hit_values(hit) for hit in hits]}
 
 
-def find(run: Run, atlas: Atlas, query: str, *, by: str = "words", limit: int = 10) -> list[SearchHit]:
-    """The same over an open atlas."""
+def find(  # noqa: PLR0913
+    run: Run,
+    atlas: Atlas,
+    query: str,
+    *,
+    by: str = "words",
+    limit: int = 10,
+    filters: Filters = ALL,
+    token: int | None = None,
+) -> list[SearchHit]:
+    """The same over an open atlas. `token` narrows a prompt to one of its tokens, counted from 0."""
     if by not in WAYS:
-        raise BadRequest(f"--by {by!r} is not known; choose words or prompt.")
+        raise BadRequest(f"--by {by!r} is not known; choose {', '.join(WAYS[:-1])} or {WAYS[-1]}.")
     if not query.strip():
         raise BadRequest("The query is empty; say what to look for.")
     if not 1 <= limit <= 1000:
         raise BadRequest(f"--limit {limit} must lie between 1 and 1000.")
     if by == "words":
-        return search_words(atlas, query, limit=limit)
+        return search_words(atlas, query, limit, filters)
+    if by == "token":
+        return search_token(atlas, query, limit, filters)
+    if by == "like":
+        return search_like(atlas, load_dictionary(run.dictionary(atlas.dictionary)), query, limit, filters)
     model, dictionary = open_pair(run, atlas.dictionary, dtype=HARVEST_DTYPE)
     rendered = render_plain(model, query)
     x, keep = residuals(model, dictionary, rendered)
     pieces = token_pieces([model.vocabulary[i] for i in rendered.ids])
     kept = [piece for piece, sound in zip(pieces, keep.tolist(), strict=True) if sound]
-    return search_prompt(atlas, dictionary, x[keep], kept, limit=limit)
+    place = None if token is None else _place(token, keep.tolist(), len(rendered.ids) - len(pieces) + 1)
+    return search_prompt(atlas, dictionary, x[keep], kept, token=place, limit=limit, filters=filters)
+
+
+def _place(token: int, keep: list[bool], prefixes: int) -> int:
+    """The place among the kept tokens of the text's token `token`; the start token in front is not counted."""
+    at = token + prefixes
+    if not prefixes <= at < len(keep):
+        raise BadRequest(f"There is no token {token}; the text has {len(keep) - prefixes}, counted from 0.")
+    if not keep[at]:
+        raise BadRequest(f"Token {token} is a sink of attention; no feature is read there.")
+    return sum(keep[:at])
 
 
 def show(run: Run, feature: int, *, name: str | None = None) -> dict[str, Any]:

@@ -227,3 +227,13 @@ def _unlabelled(found: dict[str, Any]) -> str:
     if found.get("skipped"):
         parts.append(f"{found['skipped']:,} have too few texts to be judged")
     return "; ".join(parts) or "There is nothing to label: no feature of this atlas fires."
+
+
+def exported_text(found: dict[str, Any]) -> str:
+    """An export: where it is, how large, and what reading it back showed."""
+    start = f"\nOpen {found['out']}/index.html in a browser." if found["format"] == "static" else ""
+    return (
+        f"{found['features']:,} features as {found['format']} in {found['out']}: {found['files']:,} files, "
+        f"{found['bytes'] / 1e6:.1f} MB, in {found['seconds']:.0f} s; read back, largest difference "
+        f"{found['max_error']:.2g}{start}"
+    )

@@ -6,6 +6,8 @@ import torch
 
 from monoscope.atlas.contexts import INTERVALS, REACH, TOP, interval_of, sampling_key
 from monoscope.atlas.examples import BINS, TOP_KEPT, TOP_SHOWN, Gathering, lowest_bin
+from monoscope.atlas.second_look import look_again
+from monoscope.atlas.spool import Piece
 from monoscope.core.sparse import SparseCode
 
 N_FEATURES = 7
@@ -30,12 +32,26 @@ def windows_of(world):
     ]
 
 
+def add(gathering, token, code):
+    gathering.add(token.numpy(), code.indices.numpy(), code.values.numpy(), code.counts.numpy())
+
+
+def pieces_of(world, dense, together=7):
+    """The codes of the windows, backwards and some at a time, as a spool gives them."""
+    windows = windows_of(world)[::-1]
+    for first in range(0, len(windows), together):
+        token = np.concatenate([np.arange(a, b) for a, b, _ in windows[first : first + together]])
+        code = SparseCode.from_dense(torch.from_numpy(dense[token]))
+        columns = (code.counts.numpy(), code.indices.numpy(), code.values.numpy(), np.zeros(len(token)))
+        yield Piece(first, token, *columns)
+
+
 def gathered(world, dense, maximum, *, together, backwards=False):
     gathering = Gathering(world.store, maximum)
     windows = windows_of(world)[:: -1 if backwards else 1]
     for first in range(0, len(windows), together):
         token = torch.cat([torch.arange(a, b) for a, b, _ in windows[first : first + together]])
-        gathering.add(token, SparseCode.from_dense(torch.from_numpy(dense[token.numpy()])))
+        add(gathering, token, SparseCode.from_dense(torch.from_numpy(dense[token.numpy()])))
     return gathering
 
 
@@ -127,12 +143,15 @@ def test_contexts_carry_the_activations_of_their_tokens(one, world, dense):
     examples = one.examples()
     windows = windows_of(world)
     assert len(examples.token) > 60
+    activations = np.zeros(int((examples.stop - examples.start).sum()), np.float32)
+    look_again(pieces_of(world, dense), world.store, examples, activations, N_FEATURES)
+    first_of = np.concatenate([[0], np.cumsum(examples.stop - examples.start)])
     for feature in range(N_FEATURES):
         for row in range(examples.offsets[feature], examples.offsets[feature + 1]):
             token, start, stop = int(examples.token[row]), int(examples.start[row]), int(examples.stop[row])
             first, last = next((a, b) for a, b, _ in windows if a <= token < b)
             assert (start, stop) == (max(first, token - REACH), min(last, token + REACH + 1))
-            shown = examples.activations[row, start - token + REACH : stop - token + REACH]
+            shown = activations[first_of[row] : first_of[row + 1]]
             np.testing.assert_array_equal(shown, dense[start:stop, feature])
             assert examples.value[row] == dense[token, feature] == shown.max()
 
@@ -148,7 +167,7 @@ def test_no_document_shows_twice(one, world):
 @pytest.mark.parametrize(("together", "backwards"), [(1, False), (7, True), (10_000, False)])
 def test_the_result_does_not_depend_on_the_chunks(one, world, dense, together, backwards):
     other = gathered(world, dense, dense.max(0), together=together, backwards=backwards)
-    for name in ("offsets", "token", "value", "quantile", "start", "stop", "activations"):
+    for name in ("offsets", "token", "value", "quantile", "start", "stop"):
         np.testing.assert_array_equal(getattr(one.examples(), name), getattr(other.examples(), name))
     np.testing.assert_array_equal(one.counts().histogram, other.counts().histogram)
     np.testing.assert_allclose(one.counts().total, other.counts().total)
@@ -165,7 +184,7 @@ def test_features_beyond_sixteen_bits_are_sorted_too(world):
     code = SparseCode(
         torch.tensor([3, 65_539, 70_000, 3]), torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([0, 3, 4]), 70_001
     )
-    gathering.add(torch.tensor([start, start + 1]), code)
+    add(gathering, torch.tensor([start, start + 1]), code)
     counts = gathering.counts()
     assert counts.firings[[3, 65_539, 70_000]].tolist() == [2, 1, 1]
     assert counts.maximum[[3, 65_539, 70_000]].tolist() == [4, 2, 3]

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from monoscope.atlas.candidates import Corpus, Rule
-from monoscope.atlas.examples import Counts, Gathering
-from monoscope.atlas.label import balanced_accuracy, label_features, label_one
+from monoscope.atlas.candidates import Corpus
+from monoscope.atlas.closing import held_documents
+from monoscope.atlas.examples import Gathering
+from monoscope.atlas.label import Labeller, label_features
+from monoscope.atlas.sample import Sampling
+from monoscope.atlas.trying import balanced_accuracy
 from monoscope.core.sparse import SparseCode
 from monoscope.harvest.tokenise import write_store
 from monoscope.model.transformer import load_model
@@ -35,7 +38,7 @@ def documents():
 def store(tmp_path_factory):
     part = Part("written", 1.0, list(documents()))
     return write_store(
-        tmp_path_factory.mktemp("text") / "t", [part], load_model("toy"), name="t", tokens=9000, held_min=100
+        tmp_path_factory.mktemp("text") / "t", [part], load_model("toy"), name="t", tokens=9000, held_min=3000
     )
 
 
@@ -46,12 +49,20 @@ def corpus(store):
 
 def label_of(corpus, fires, seed=0):
     """Run a feature that fires on the marked tokens through the pass and label it."""
-    store = corpus.store
-    strength = np.random.default_rng(seed).uniform(1, 5, len(fires)).astype(np.float32)
-    gathering = Gathering(store, np.array([5.0], np.float32))
-    dense = torch.from_numpy(np.where(fires, strength, 0).astype(np.float32))[:, None]
-    gathering.add(torch.arange(len(fires)), SparseCode.from_dense(dense))
-    return label_features(corpus, gathering.examples(), gathering.counts())[0]
+    return labels_of(corpus, [fires], seed).labels[0]
+
+
+def labels_of(corpus, marked, seed=0):
+    """The same for several features."""
+    store, stream = corpus.store, np.random.default_rng(seed)
+    dense = np.stack([np.where(fires, stream.uniform(1, 5, len(fires)), 0) for fires in marked], 1).astype(np.float32)
+    code = SparseCode.from_dense(torch.from_numpy(dense))
+    piece = np.arange(len(dense)), code.indices.numpy(), code.values.numpy(), code.counts.numpy()
+    gathering, sampling = Gathering(store, dense.max(0)), Sampling(store, len(marked))
+    gathering.add(*piece)
+    sampling.add(piece[0], piece[3], piece[1], piece[2])
+    labeller = Labeller(corpus, sampling.sample(), held_documents(store))
+    return label_features(labeller, gathering.examples(), gathering.counts(), np.arange(len(marked)))
 
 
 def words_at(corpus):
@@ -99,31 +110,30 @@ def test_a_feature_that_fires_anywhere_scores_near_chance(corpus):
 
 
 def test_a_silent_feature_says_so(corpus):
-    label = label_one(corpus, np.zeros(0, np.int64), np.zeros(0, np.float32), 0.0)
+    label = label_of(corpus, np.zeros(corpus.store.n_tokens, bool))
     assert (label.text, label.score, label.kind) == ("never fires", 0.5, "silent")
 
 
-def test_one_context_is_too_few_to_score(corpus):
-    assert label_one(corpus, np.array([5]), np.array([2.0], np.float32), 1e-4).score == 0.5
+def test_one_firing_is_too_few_to_score(corpus):
+    assert label_of(corpus, np.arange(corpus.store.n_tokens) == 5).score == 0.5
+
+
+def test_several_words_of_one_meaning_are_all_named(corpus):
+    words = ["violin", "piano", "soldier", "sword"]
+    label = label_of(corpus, np.isin(words_at(corpus), words))
+    assert set(words) <= set(label.text.split(", "))
+    assert label.score > 0.9
+
+
+def test_the_control_of_good_labels_is_chance(corpus):
+    marked = [np.isin(words_at(corpus), [word]) for word in ("bridge", "bread", "acid", "comet", "sword", "river")]
+    labels = labels_of(corpus, marked).labels
+    assert np.mean([label.score for label in labels]) > 0.9
+    assert abs(np.mean([label.control for label in labels]) - 0.5) < 0.1
 
 
 def test_balanced_accuracy_by_hand():
-    # Holds for 3 of the 4 scored contexts and for 10 % of all tokens; the feature fires on 2 % of them, so
-    # 0.1 - 0.75 * 0.02 = 0.085 of all tokens hold without firing, out of 0.98.
-    rule = Rule("word", "x", np.array([True, False, True, True, False]), 0.1)
-    scoring = np.array([True, False, True, True, True])
-    assert balanced_accuracy(rule, scoring, 0.02) == pytest.approx((0.75 + 1 - 0.085 / 0.98) / 2)
-
-
-def test_every_feature_of_an_atlas_is_labelled(world, atlas):
-    texts = [record.label for record in atlas.features(range(25))]
-    assert all(texts)
-    music = atlas.feature(world.names.index("music"))
-    assert set(music.label.split(" (")[0].removeprefix("near ").split(", ")) <= {
-        *"song piano violin drum opera bass pipe keyboard record music".split(),  # noqa: SIM905
-    }
-
-
-def test_counts_need_no_tokens():
-    nothing = np.zeros(1, np.int64)
-    assert Counts(nothing, nothing, nothing, nothing, nothing, 0).tokens == 0
+    predicted = np.array([True, False, True, True, False, False])
+    fires = np.array([True, True, True, True, False, False])
+    assert balanced_accuracy(predicted, fires) == pytest.approx((0.75 + 1) / 2)
+    assert balanced_accuracy(predicted[:4], fires[:4]) == 0.5

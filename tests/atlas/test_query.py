@@ -44,7 +44,8 @@ def test_promoted_tokens_are_the_concept_s_words(world, atlas):
 def test_neighbours_carry_their_labels_and_leave_out_the_dead_and_oneself(world, atlas):
     record = atlas.feature(3)
     assert len(record.neighbours) == 10
-    for other, cosine, label in record.neighbours:
+    for near in record.neighbours:
+        other, cosine, label = near.feature, near.cosine, near.label
         assert other not in (3, world.names.index("dead"))
         assert cosine == pytest.approx(float(world.dictionary.W_dec[3] @ world.dictionary.W_dec[other]), abs=1e-5)
         assert label == atlas.feature(other).label
@@ -117,6 +118,6 @@ def test_a_manifest_that_says_nothing_is_damage(copied, text):
 
 def test_a_version_of_the_future_is_refused(copied):
     manifest = json.loads((copied / "manifest.json").read_text())
-    (copied / "manifest.json").write_text(json.dumps({**manifest, "version": 2}))
-    with pytest.raises(Damaged, match="version 2"):
+    (copied / "manifest.json").write_text(json.dumps({**manifest, "version": 3}))
+    with pytest.raises(Damaged, match="version 3"):
         Atlas.open(copied)

@@ -21,7 +21,7 @@ from torch import Tensor
 from monoscope.atlas.closing import Closing, control_labels
 from monoscope.atlas.control import random_dictionary
 from monoscope.atlas.desk import carry_desk, moving
-from monoscope.atlas.examples import Counts, Gathering
+from monoscope.atlas.examples import Counts
 from monoscope.atlas.schema import DARK, DATABASE, MANIFEST, TOKENS, VERSION, Writer
 from monoscope.atlas.spool import Spool
 from monoscope.core.artifact import check_request, digest_file, read_json, staging, write_json
@@ -61,9 +61,9 @@ def build_atlas(
 ) -> AtlasSummary:
     """Fill an atlas, or say what the finished one of the same request holds.
 
-    `blocks` are activations of `store`: whole windows, each contiguous and in reading order, the same at every call; they
-    are not touched where the atlas is finished. Without `unembedding` no tokens are promoted. `request` is all the
-    result depends on.
+    `blocks` are activations of `store`: whole windows, each contiguous and in reading order, the same at every call;
+    they are not touched where the atlas is finished. Without `unembedding` no tokens are promoted. `request` is all
+    the result depends on.
 
     Raises
         RequestDiffers  the atlas was made with other settings, and not `replace`.

@@ -34,7 +34,7 @@ class Test:
 
 @dataclass(frozen=True)
 class Rule:
-    """What a candidate says, for which of the feature's contexts it holds, its share of all tokens, and how to try it."""
+    """What a candidate says, for which of the feature's contexts it holds, its share of tokens, and how to try it."""
 
     kind: str
     text: str
@@ -170,12 +170,12 @@ def _word_rule(corpus: Corpus, word: np.ndarray, weight: np.ndarray, making: np.
     chosen = _heaviest(stems[making], weight[making], words.stem_share)
     if not chosen:
         return None
-    text = ", ".join(_forms(words, word[making], weight[making], chosen))
+    text = ", ".join(forms_of(words, word[making], weight[making], chosen))
     share = float(words.stem_share[chosen].sum())
     return Rule("word", text, np.isin(stems, chosen), share, Test("stem", tuple(chosen)))
 
 
-def _forms(words: Words, word: np.ndarray, weight: np.ndarray, stems: list[int], most: int = 5) -> list[str]:
+def forms_of(words: Words, word: np.ndarray, weight: np.ndarray, stems: list[int], most: int = 5) -> list[str]:
     """How the words of some stems are written, the commonest first, differences of case left out."""
     mass: Counter[str] = Counter()
     for one, amount in zip(word.tolist(), weight.tolist(), strict=True):
@@ -219,7 +219,7 @@ def _before_rule(corpus: Corpus, word: np.ndarray, weight: np.ndarray, making: n
     if not chosen:
         return None
     earlier = np.where(before[making] >= 0, word[making] - 1, word[making])
-    text = ", ".join(f"‘{form.strip('‘’')}’" for form in _forms(words, earlier, weight[making], chosen, most=3))
+    text = ", ".join(f"‘{form.strip('‘’')}’" for form in forms_of(words, earlier, weight[making], chosen, most=3))
     share = float(corpus.before_share[chosen].sum())
     return Rule("after", f"after {text}", np.isin(before, chosen), share, Test("before", tuple(chosen)))
 

@@ -72,7 +72,9 @@ class Closing:
         self._examples: Examples = gathering.examples()
         del gathering
         activations = spool.scratch("activations", int((self._examples.stop - self._examples.start).sum()))
-        self._sample: Sample = look_again(spool.read(), store, self._examples, activations, dictionary.n_latents, progress)
+        self._sample: Sample = look_again(
+            spool.read(), store, self._examples, activations, dictionary.n_latents, progress
+        )
         self._activations = activations
         self._scores: list[np.ndarray] = []
 
@@ -144,9 +146,7 @@ class Closing:
         dark, columns = self._spool.columns()["dark"].astype(np.float32), self._spool.columns()
         documents = self._store.document_of(torch.from_numpy(np.array(columns["token"]))).numpy()
         source = self.counts.sources.of_document[documents] if len(documents) else np.zeros(0, np.int64)
-        by_source = {
-            name: _mean(dark[source == number]) for number, name in enumerate(self.counts.sources.names)
-        }
+        by_source = {name: _mean(dark[source == number]) for number, name in enumerate(self.counts.sources.names)}
         return {"labels": summary_of(scores), "dark": {"mean": _mean(dark), "by_source": by_source}}
 
     def _pointed(self, here: slice) -> _Pointed:
@@ -178,9 +178,7 @@ class Closing:
         return {"misses": tokens, "absorbed_into": np.array(absorbed, np.int32)}
 
 
-def control_labels(
-    control: Dictionary | None, store: TokenStore, spool: Spool, labeller: Labeller
-) -> dict[str, Any]:
+def control_labels(control: Dictionary | None, store: TokenStore, spool: Spool, labeller: Labeller) -> dict[str, Any]:
     """What labels made in the same way are worth for a dictionary of random directions."""
     if control is None:
         return {"random_dictionary": summary_of(np.zeros((0, 2)))}

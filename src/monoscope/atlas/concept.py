@@ -2,9 +2,9 @@
 
     concept = share of content words at its peaks · variety of those words · how well its label predicts it · prose
 
-Variety is 1 - 1 / n, n being the effective number of different stems (the exponential of their entropy); a label predicts
-by 2 · balanced accuracy - 1. All four lie between 0 and 1. It is a ranking by rules, read against people's judgement in
-docs/atlas.md, and no proof.
+Variety is 1 - 1 / n, n being the effective number of different stems (the exponential of their entropy); a label
+predicts by 2 · balanced accuracy - 1. All four lie between 0 and 1. It is a ranking by rules, read against people's
+judgement in docs/atlas.md, and no proof.
 """
 
 import numpy as np
@@ -33,7 +33,16 @@ _GRAMMAR = (
     "the start of a text",
     "chat template",
 )
-_MEANING = {"word": 1.0, "near": 1.0, "topic": 1.0, "both": 0.8, "kind": 0.4, "language": 0.2, "after": 0.3, "token": 0.4}
+_MEANING = {
+    "word": 1.0,
+    "near": 1.0,
+    "topic": 1.0,
+    "both": 0.8,
+    "kind": 0.4,
+    "language": 0.2,
+    "after": 0.3,
+    "token": 0.4,
+}
 _SHORTEST = 3
 
 

@@ -15,7 +15,8 @@ _SEED = 20_240_521
 
 
 def random_dictionary(dictionary: Dictionary, x: Float[Tensor, "rows d"], count: int = COUNT) -> Dictionary:
-    """Random unit rows about the mean, each with the threshold at which it fires as often as one of the living features.
+    """Random unit rows about the mean, each with the threshold at which it fires as often as one of the living
+    features.
 
     `x` are some activations to set the thresholds by.
     """

@@ -1,9 +1,9 @@
 """The desk beside an atlas: what people and judges add later, while the atlas itself never changes.
 
-Labels with their scores, doses, notes, lists and the answers of a judge, in one SQLite file (write-ahead log). All of it
-belongs to a dictionary, not to one build of its atlas: rows carry the dictionary's digest, and a new atlas of the same
-dictionary finds them again. Each call opens the file for itself, so that any number of threads and processes may write,
-and so that a writer always meets the folder that is in place.
+Labels with their scores, doses, notes, lists and the answers of a judge, in one SQLite file (write-ahead log). All of
+it belongs to a dictionary, not to one build of its atlas: rows carry the dictionary's digest, and a new atlas of the
+same dictionary finds them again. Each call opens the file for itself, so that any number of threads and processes may
+write, and so that a writer always meets the folder that is in place.
 """
 
 import fcntl
@@ -184,4 +184,6 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
                 raise Damaged(f"{path} is of desk version {found}; this monoscope reads {_VERSION}; update it.")
             yield database
     except sqlite3.DatabaseError as error:
-        raise Damaged(f"{path} cannot be read or written ({error}); move it away to start with an empty desk.") from error
+        raise Damaged(
+            f"{path} cannot be read or written ({error}); move it away to start with an empty desk."
+        ) from error

@@ -1,9 +1,9 @@
 """Features that say what another says already: duplicates, and those that lose some of their tokens to another.
 
-*Duplicate*: decoder rows with cosine of at least 0.8 that fire together with a correlation of at least 0.5; the rarer one
-is the duplicate. *Absorbed* (Chanin et al. 2024): where the token occurs on which a feature typically fires and the
-feature is silent, one and the same other feature, whose row points its way, fires at least half of the time. Both are
-signs to look at and no verdicts. Splitting between dictionaries of different width is `monoscope compare`.
+*Duplicate*: decoder rows with cosine of at least 0.8 that fire together with a correlation of at least 0.5; the rarer
+one is the duplicate. *Absorbed* (Chanin et al. 2024): where the token occurs on which a feature typically fires and
+the feature is silent, one and the same other feature, whose row points its way, fires at least half of the time. Both
+are signs to look at and no verdicts. Splitting between dictionaries of different width is `monoscope compare`.
 """
 
 import numpy as np
@@ -16,9 +16,7 @@ _SAME_COSINE, _SAME_CORRELATION = 0.8, 0.5
 _POINTS_ALIKE, _HALF, _FEWEST, _MOST = 0.2, 0.5, 4, 24
 
 
-def duplicates(
-    neighbours: np.ndarray, cosines: np.ndarray, correlation: np.ndarray, firings: np.ndarray
-) -> np.ndarray:
+def duplicates(neighbours: np.ndarray, cosines: np.ndarray, correlation: np.ndarray, firings: np.ndarray) -> np.ndarray:
     """For each feature the commoner one that it repeats, or -1."""
     mine = np.arange(len(neighbours))[:, None]
     if not neighbours.size:

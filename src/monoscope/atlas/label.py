@@ -1,7 +1,7 @@
 """A label for each feature from statistics alone, and how well it says when the feature fires on text it has not seen.
 
-Candidate rules are made from contexts of documents that are not held out. The rule that is right most often on windows
-of such documents is chosen, and its score is the balanced accuracy on windows of held-out documents (`trials`):
+Candidate rules are made from documents that are not held out. The rule that is right most often on windows of such
+documents is chosen, and its score is the balanced accuracy on windows of held-out documents (`trials`):
 
     score = (P(rule holds | the feature fires in the window) + P(rule does not hold | it is silent)) / 2
 
@@ -16,7 +16,8 @@ import numpy as np
 from monoscope.atlas.candidates import Corpus, Rule, rules_for
 from monoscope.atlas.examples import Counts, Examples
 from monoscope.atlas.sample import Sample
-from monoscope.atlas.trials import Firings, Trial, TrialMaker
+from monoscope.atlas.spoken import chosen_words
+from monoscope.atlas.trials import CHOOSING, Firings, Trial, TrialMaker
 from monoscope.atlas.trying import Bench, balanced_accuracy
 
 # Two rules at once must tell clearly more than one does.
@@ -24,6 +25,8 @@ _TWO_RULES = 0.8
 # What a rule tells about the peaks breaks ties between rules that are right equally often.
 _TIE = 0.1
 _UNSCORED = 0.5
+# Words chosen one by one have no share of peaks to tell by; they count as a middling rule.
+_WORDS_TOLD = 0.4
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Known:
-    """What the sample says of a feature: the token it typically fires on and its share, and the windows of its trials."""
+    """What the sample says of a feature: the token it typically fires on, its share, and the windows of its trials."""
 
     typical: int
     typical_share: float
@@ -69,8 +72,10 @@ class Labeller:
         """What the sample says of a feature."""
         firings = self._maker.firings(feature)
         typical, share = self._maker.typical_token(firings)
-        trials = {side: self._maker.trial(feature, firings, typical, held=side) for side in (True, False)}
-        return Known(typical, share, firings, trials[True], trials[False])
+        held = self._maker.trial(feature, firings, typical, held=True)
+        return Known(
+            typical, share, firings, held, self._maker.trial(feature, firings, typical, held=False, times=CHOOSING)
+        )
 
     def label(self, token: np.ndarray, value: np.ndarray, density: float, known: Known) -> tuple[Label, Rule | None]:
         """The label of a feature whose contexts peak at `token` with `value`, and the rule behind it."""
@@ -81,10 +86,18 @@ class Labeller:
             making = np.ones(len(token), bool)
         rules = rules_for(self.corpus, token, value.astype(np.float64), making)
         told = [_told(rule, making, density) * (_TWO_RULES if rule.kind == "both" else 1.0) for rule in rules]
-        right = [self.score(rule, known.open) if known.open.enough else 0.0 for rule in rules]
+        if known.open.enough:
+            rules += chosen_words(self.corpus, self._bench, self._maker.sample, known.open)
+            told += [_WORDS_TOLD] * (len(rules) - len(told))
+        right = [self._right(rule, known.open) if known.open.enough else 0.0 for rule in rules]
         best = int(np.argmax([a + _TIE * b for a, b in zip(right, told, strict=True)]))
         score = self.score(rules[best], known.held) if known.held.enough else _UNSCORED
         return Label(rules[best].text, score, rules[best].kind, told=told[best]), rules[best]
+
+    def _right(self, rule: Rule, trial: Trial) -> float:
+        """Balanced accuracy in which every fifth of the strengths weighs the same."""
+        hit = float((self._bench.holds(rule.test, trial.firing) * trial.weight).sum())
+        return (hit + 1 - float(self._bench.holds(rule.test, trial.silent).mean())) / 2
 
     def score(self, rule: Rule, trial: Trial) -> float:
         """How often the rule is right about the windows of a trial."""

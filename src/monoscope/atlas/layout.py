@@ -1,8 +1,8 @@
 """The map: a place in the plane for every living feature, and named clusters for three levels of zoom.
 
 Features whose decoder rows point alike lie close together (PaCMAP, Wang et al. 2021, on unit rows, with a fixed seed).
-The picture is for looking around: distances in it prove nothing, the neighbour table has the cosines. A cache: it can be
-made again from dictionary and atlas.
+The picture is for looking around: distances in it prove nothing, the neighbour table has the cosines. A cache: it can
+be made again from dictionary and atlas.
 """
 
 import re
@@ -22,7 +22,26 @@ _SEED = 7
 _GRID = 65_535
 _NAME_WORDS = 3
 _WORD = re.compile(r"[^\W\d_]{3,}")
-_DULL = frozenset("near after the and about text words names numbers start python code english french spanish with".split())
+_DULL = frozenset(
+    [
+        "near",
+        "after",
+        "the",
+        "and",
+        "about",
+        "text",
+        "words",
+        "names",
+        "numbers",
+        "start",
+        "python",
+        "code",
+        "english",
+        "french",
+        "spanish",
+        "with",
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +57,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """`features` are those that have a place; `places` [features, 2] lie in 0 to 65,535; `cluster` [features, levels]."""
+    """`features` are those that have a place; `places` [features, 2] are 0 to 65,535; `cluster` [features, levels]."""
 
     features: np.ndarray
     places: np.ndarray
@@ -82,9 +101,7 @@ def lay_out(rows: np.ndarray, features: np.ndarray, labels: Sequence[str], seed:
     unit = rows / np.maximum(1e-12, np.linalg.norm(rows, axis=1, keepdims=True))
     places = _placed(unit.astype(np.float32), seed)
     levels = _levels(places, seed)
-    clusters = [
-        cluster for level, number in enumerate(levels) for cluster in _named(level, number, places, labels)
-    ]
+    clusters = [cluster for level, number in enumerate(levels) for cluster in _named(level, number, places, labels)]
     grid = np.round(places * _GRID).astype(np.uint16)
     return FeatureMap(features.astype(np.int32), grid, np.stack(levels, axis=1).astype(np.int16), tuple(clusters))
 
@@ -115,7 +132,9 @@ def _levels(places: np.ndarray, seed: int) -> list[np.ndarray]:
     fine = KMeans(n_clusters=wanted, random_state=seed, n_init=1).fit(places)
     found = []
     for count in LEVELS[:-1]:
-        joined = AgglomerativeClustering(n_clusters=min(count, wanted)).fit(fine.cluster_centers_) if wanted > 1 else None
+        joined = (
+            AgglomerativeClustering(n_clusters=min(count, wanted)).fit(fine.cluster_centers_) if wanted > 1 else None
+        )
         found.append(joined.labels_[fine.labels_] if joined is not None else np.zeros(len(places), int))
     return [*found, fine.labels_]
 
@@ -128,7 +147,9 @@ def _named(level: int, number: np.ndarray, places: np.ndarray, labels: Sequence[
     for one in range(int(number.max(initial=-1)) + 1):
         inside = np.flatnonzero(number == one)
         here = Counter(word for place in inside.tolist() for word in words[place])
-        ranked = sorted(here, key=lambda word: (-_telling(here[word], everywhere[word], len(inside), len(labels)), word))
+        ranked = sorted(
+            here, key=lambda word: (-_telling(here[word], everywhere[word], len(inside), len(labels)), word)
+        )
         middle = np.median(places[inside], axis=0)
         name = ", ".join(ranked[:_NAME_WORDS]) or "–"
         clusters.append(Cluster(level, name, round(float(middle[0]), 5), round(float(middle[1]), 5), len(inside)))
@@ -138,4 +159,3 @@ def _named(level: int, number: np.ndarray, places: np.ndarray, labels: Sequence[
 def _telling(here: int, everywhere: int, inside: int, total: int) -> float:
     """How much a word says about a cluster: its count there times the logarithm of how much commoner it is there."""
     return here * np.log(max(1.0, here / inside / (everywhere / total)))
-

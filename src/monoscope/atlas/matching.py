@@ -1,8 +1,10 @@
 """How well one feature speaks for each word of a query."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from monoscope.atlas.evidence import Evidence
+from monoscope.atlas.query import Atlas
 from monoscope.atlas.words import stem, word_pieces
 
 _WEIGHTS = {"peak": 1.0, "near": 0.5, "about": 0.4}
@@ -29,7 +31,7 @@ ALSO = {
     "newline": ("line", "break"),
     "bracket": ("parenthesis",),
 }
-_ALSO_WEIGHT, _PREFIX_WEIGHT, PREFIX = 0.75, 0.5, 5
+ALSO_WEIGHT, _PREFIX_WEIGHT, PREFIX = 0.75, 0.5, 5
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,12 @@ def query_terms(query: str) -> list[str]:
     return list(dict.fromkeys(stem(piece) for piece in pieces))
 
 
-def match_term(term: str, one: Evidence) -> Match:
-    """The best way in which a feature speaks for a word: itself, what it is written as, or a word of its family."""
+def match_term(term: str, one: Evidence, kin: Mapping[str, float]) -> Match:
+    """The best way in which a feature speaks for a word: itself, its `kin` by their weights, or one of its family."""
     best = _exact(term, one, 1.0)
-    for other in ALSO.get(term, ()):
-        best = max(best, _exact(stem(other), one, _ALSO_WEIGHT), key=_weight)
+    for other, weight in kin.items():
+        if other in one.peak or other in one.near or other in one.about or one.label_kind in ("kind", "language"):
+            best = max(best, _exact(other, one, weight), key=_weight)
     if best.weight < _PREFIX_WEIGHT and len(term) >= PREFIX:
         for where in ("peak", "about"):
             for word, share in getattr(one, where).items():
@@ -73,6 +76,20 @@ def _exact(term: str, one: Evidence, weight: float) -> Match:
     # A word both at the peak and near it, or in the title as well, speaks louder.
     weight = min(1.2, 0.8 * best.weight + 0.2 * sum(match.weight for match in matches))
     return Match(weight, best.where, one.forms.get(best.word) or best.word)
+
+
+def with_desk_labels(atlas: Atlas, found: list[Evidence], terms: list[str]) -> list[Evidence]:
+    """The same features, and those whose label on the desk has a word of the query: that label speaks for them."""
+    better = {
+        feature: label
+        for feature, label in atlas.desk.labels().items()
+        if label.score > atlas.column("label_score")[feature] and not label_stems(label.text).isdisjoint(terms)
+    }
+    known = {one.feature: one for one in found}
+    for feature, label in better.items():
+        old = known.get(feature, Evidence(feature, label.text, "kind"))
+        known[feature] = replace(old, label=label.text, label_kind="kind")
+    return list(known.values())
 
 
 def label_stems(label: str) -> set[str]:

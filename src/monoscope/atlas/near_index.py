@@ -17,7 +17,8 @@ _LEARN_ROWS = 100_000
 def approximate_nearest(
     rows: Float[Tensor, "n_latents d"], count: int, among: Bool[Tensor, "n_latents"], progress: Progress = SILENT
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As `neighbours.find_nearest`, from cells of near rows (inverted file); the cosines are exact, a neighbour may miss.
+    """As `neighbours.find_nearest`, from cells of near rows (inverted file); the cosines are exact, a neighbour may
+    miss.
 
     Raises
         Unavailable  faiss is not installed.

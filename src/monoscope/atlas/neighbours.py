@@ -53,7 +53,8 @@ def find_nearest(
     exact: int = EXACT,
     progress: Progress = SILENT,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest living rows of each row, int32, and their cosines: exact up to `exact` candidates, beyond by an index.
+    """The nearest living rows of each row, int32, and their cosines: exact up to `exact` candidates, beyond by an
+    index.
 
     Raises
         Unavailable  the index is needed and its library is missing.

@@ -73,7 +73,7 @@ class Near:
 
 @dataclass(frozen=True)
 class Trial:
-    """A held-out window of 32 tokens on which labels are tried. `peak` is -1 and `value` 0 where the feature is silent."""
+    """A held-out window of 32 tokens on which labels are tried. `peak` is -1, `value` 0 where the feature is silent."""
 
     tokens: tuple[str, ...]
     token_bytes: tuple[bytes, ...]
@@ -298,6 +298,16 @@ class Atlas:
             query = f"SELECT {key} AS rate FROM features ORDER BY feature"
             self._columns[key] = self._database.cursor().execute(query).fetchnumpy()["rate"]
         return self._columns[key]
+
+    def raising(self, tokens: Sequence[int]) -> list[tuple[int, int, float]]:
+        """(feature, token, logit) for each feature that has one of some tokens among those it raises most."""
+        query = (
+            "SELECT feature, promoted[place] AS token, promoted_by[place] AS value FROM "
+            "(SELECT feature, promoted, promoted_by, unnest(range(1, len(promoted) + 1)) AS place FROM features "
+            "WHERE list_has_any(promoted, ?::INTEGER[])) WHERE list_contains(?::INTEGER[], promoted[place])"
+        )
+        wanted = [int(token) for token in tokens]
+        return self._database.cursor().execute(query, [wanted, wanted]).fetchall()
 
     def trials(self, feature: int) -> list[Trial]:
         """The held-out windows on which labels of a feature are tried, those in which it fires first."""

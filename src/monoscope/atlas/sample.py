@@ -1,7 +1,9 @@
-"""An even sample of short windows of the text with all that fires in them, to try labels on and to see what goes together.
+"""An even sample of short windows of the text with all that fires in them, to try labels on and to see what goes
+together.
 
 A window is 32 tokens of one document. Half of the sample are held-out documents, which no label has seen, half are
-others. How many there are is bounded whatever the text and the dictionary, and which they are depends on the text alone.
+others. How many there are is bounded whatever the text and the dictionary, and which they are depends on the text
+alone.
 """
 
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from monoscope.atlas.contexts import sampling_key
+from monoscope.atlas.examples import order_by
 from monoscope.harvest.token_store import TokenStore
 
 WINDOW = 32
@@ -55,7 +58,7 @@ class Sample:
     @cached_property
     def columns(self) -> Columns:
         """The same firings by feature."""
-        order = np.argsort(self.feature, kind="stable")
+        order = order_by(self.feature)
         row = np.repeat(np.arange(self.n_rows, dtype=np.int32), np.diff(self.offsets))[order]
         counts = np.bincount(self.feature, minlength=self.n_features)
         return Columns(np.concatenate([[0], np.cumsum(counts)]), row, self.value[order])
@@ -109,6 +112,8 @@ def _choose(store: TokenStore, most: int) -> tuple[np.ndarray, np.ndarray]:
     inside = np.arange(len(window)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
     first, held = start[window] + inside * WINDOW, store.windows.held.numpy()[window]
     key = sampling_key(np.zeros(len(first), np.int64), first)
-    chosen = [side[np.argsort(key[side], kind="stable")[:most]] for side in (np.flatnonzero(held), np.flatnonzero(~held))]
+    chosen = [
+        side[np.argsort(key[side], kind="stable")[:most]] for side in (np.flatnonzero(held), np.flatnonzero(~held))
+    ]
     number = np.sort(np.concatenate(chosen))
     return first[number], held[number]

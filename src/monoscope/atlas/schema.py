@@ -20,7 +20,7 @@ _MISSES_SHOWN = 4
 
 @dataclass(frozen=True)
 class Block:
-    """What is known of the features `features[0]` to `features[-1]`. `counts`, `examples` and `activations` are of all."""
+    """What is known of the features `features[0]` to `features[-1]`. `counts`, `examples`, `activations` are of all."""
 
     features: np.ndarray
     counts: Counts
@@ -153,7 +153,8 @@ def _trials(block: Block, sample: Sample, store: TokenStore) -> dict[str, pa.Arr
     ends = np.concatenate([[0], np.cumsum([len(one) for one in windows])])
     firing = np.array([len(one.firing) for one in held], np.int32)
     activations = [
-        _activations(sample, feature, known) for feature, known in zip(block.features.tolist(), block.labelled.known, strict=True)
+        _activations(sample, feature, known)
+        for feature, known in zip(block.features.tolist(), block.labelled.known, strict=True)
     ]
     position = [_position(known, sample, store) for known in block.labelled.known]
     joined = np.concatenate(windows).astype(np.int64) if windows else np.zeros(0, np.int64)

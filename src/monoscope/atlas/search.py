@@ -8,12 +8,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from monoscope.atlas.evidence import Evidence
-from monoscope.atlas.matching import Match, match_term, query_terms, why
+from monoscope.atlas.matching import Match, match_term, query_terms, why, with_desk_labels
+from monoscope.atlas.meaning import kin_of
 from monoscope.atlas.query import Atlas, Context
 from monoscope.atlas.word_index import candidates, open_index, term_rarity
 from monoscope.core.errors import BadRequest
@@ -36,37 +38,91 @@ class SearchHit:
     example: Context | None
 
 
-def search_words(atlas: Atlas, query: str, limit: int = 10) -> list[SearchHit]:
+@dataclass(frozen=True)
+class Filters:
+    """Which features may answer. None asks for nothing.
+
+    `source` and `language` keep features that fire there at least as often as in the whole text.
+    """
+
+    density_min: float | None = None
+    density_max: float | None = None
+    label_score_min: float | None = None
+    concept_min: float | None = None
+    source: str | None = None
+    language: str | None = None
+
+    def allowed(self, atlas: Atlas) -> Bool[np.ndarray, "n_features"]:
+        """The features that pass.
+
+        Raises
+            BadRequest  the text has no such source or language.
+        """
+        density = atlas.densities
+        passed = np.ones(len(density), bool)
+        if self.density_min is not None:
+            passed &= density >= self.density_min
+        if self.density_max is not None:
+            passed &= density <= self.density_max
+        if self.label_score_min is not None:
+            passed &= atlas.column("label_score") >= self.label_score_min
+        if self.concept_min is not None:
+            passed &= atlas.column("concept") >= self.concept_min
+        for kind, name in (("source", self.source), ("language", self.language)):
+            if name:
+                passed &= (density > 0) & (atlas.rates(kind, name) >= density)
+        return passed
+
+    @property
+    def asks(self) -> bool:
+        """Does it ask for anything?"""
+        return self != Filters()
+
+
+ALL = Filters()
+
+
+def search_words(atlas: Atlas, query: str, limit: int = 10, filters: Filters = ALL) -> list[SearchHit]:
     """Features whose words, contexts or label answer the query, best first.
+
+    Words of like meaning count too, where the atlas has a table of meanings (`meaning`).
 
     Cost    milliseconds; the first search of an atlas makes the index, about a millisecond a feature.
 
     Raises
-        BadRequest   the query has no word in it.
+        BadRequest   the query has no word in it, or a filter names what the text has not.
         Unavailable  this Python's SQLite has no full-text search.
     """
     terms = query_terms(query)
     if not terms:
         raise BadRequest(f"The query {query!r} has no word to look for.")
+    kin = {term: kin_of(atlas, term) for term in terms}
     index = open_index(atlas)
     try:
-        found = candidates(index, terms)
+        found = with_desk_labels(atlas, candidates(index, kin), terms)
         rarity = {term: term_rarity(index, term) for term in terms}
     finally:
         index.close()
+    allowed = filters.allowed(atlas) if filters.asks else None
     total = sum(rarity.values())
     scored = []
     for one in found:
-        matches = {term: match_term(term, one) for term in terms}
+        matches = {term: match_term(term, one, kin[term]) for term in terms}
         score = sum(rarity[term] * match.weight for term, match in matches.items()) / total
-        if score > 0:
-            scored.append((score * _specific(atlas, one.feature), one, matches))
+        if score > 0 and (allowed is None or allowed[one.feature]):
+            scored.append((score * specific(atlas, one.feature), one, matches))
     scored.sort(key=lambda item: (-item[0], item[1].feature))
     best = _varied(scored, rarity)[:limit]
-    examples = _examples(atlas, [one.feature for _, one, _ in best])
+    return hits_of(atlas, [(one.feature, score, why(matches, rarity)) for score, one, matches in best])
+
+
+def hits_of(atlas: Atlas, ranked: Sequence[tuple[int, float, str]]) -> list[SearchHit]:
+    """Hits of (feature, score, why), each with its label and strongest context."""
+    features = [feature for feature, _, _ in ranked]
+    examples, labels = _examples(atlas, features), atlas.labels_of(features) if features else {}
     return [
-        SearchHit(one.feature, one.label, round(score, 4), why(matches, rarity), examples.get(one.feature))
-        for score, one, matches in best
+        SearchHit(feature, labels[feature], round(score, 4), why, examples.get(feature))
+        for feature, score, why in ranked
     ]
 
 
@@ -96,6 +152,7 @@ def search_prompt(
     *,
     token: int | None = None,
     limit: int = 10,
+    filters: Filters = ALL,
 ) -> list[SearchHit]:
     """Features that a text makes fire, the most telling first; with `token`, only what fires on that one.
 
@@ -112,6 +169,8 @@ def search_prompt(
     telling = torch.tensor([_telling(number, text, len(tokens)) for number, text in enumerate(tokens)])
     score = (code.values.float() / largest[features]).clamp(max=1.2) * -density[features].log() * telling[rows]
     wanted = density[features] <= _DENSE
+    if filters.asks:
+        wanted &= torch.from_numpy(filters.allowed(atlas))[features]
     if token is not None:
         wanted &= rows == token % len(tokens)
     best: dict[int, tuple[float, int, float]] = {}
@@ -125,18 +184,18 @@ def search_prompt(
         if value > best.get(feature, (0.0, 0, 0.0))[0]:
             best[feature] = (value, row, amount)
     ranked = sorted(best.items(), key=lambda item: (-item[1][0], item[0]))[:limit]
-    examples = _examples(atlas, [feature for feature, _ in ranked])
-    return [
-        SearchHit(
-            feature,
-            atlas.lines[feature].label,
-            round(value, 4),
-            f"fires on ‘{tokens[row].strip() or 'space'}’ at {amount:.2f}, "
-            f"{100 * amount / float(largest[feature]):.0f} % of its largest",
-            examples.get(feature),
-        )
-        for feature, (value, row, amount) in ranked
-    ]
+    return hits_of(
+        atlas,
+        [
+            (
+                feature,
+                value,
+                f"fires on ‘{tokens[row].strip() or 'space'}’ at {amount:.2f}, "
+                f"{100 * amount / float(largest[feature]):.0f} % of its largest",
+            )
+            for feature, (value, row, amount) in ranked
+        ],
+    )
 
 
 def _telling(number: int, text: str, length: int) -> float:
@@ -144,11 +203,12 @@ def _telling(number: int, text: str, length: int) -> float:
     return 0.5 if plain or (number == 0 and length > 3) else 1.0
 
 
-def _specific(atlas: Atlas, feature: int) -> float:
-    """Between 0.6 and 1: rare features that are well labelled answer better than common ones."""
-    line = atlas.lines[feature]
-    rare = min(1.0, math.log(1 / max(line.density, 1e-6)) / math.log(1000))
-    return 0.6 + 0.25 * rare + 0.3 * max(0.0, line.label_score - 0.5)
+def specific(atlas: Atlas, feature: int) -> float:
+    """Between 0.5 and 1: rare features that are well labelled, and concepts, answer better than common words."""
+    density, score = float(atlas.densities[feature]), float(atlas.column("label_score")[feature])
+    rare = min(1.0, math.log(1 / max(density, 1e-6)) / math.log(1000))
+    concept = math.sqrt(max(0.0, float(atlas.column("concept")[feature])))
+    return 0.5 + 0.2 * rare + 0.3 * max(0.0, score - 0.5) + 0.15 * concept
 
 
 def _examples(atlas: Atlas, features: list[int]) -> dict[int, Context]:

@@ -1,4 +1,4 @@
-"""A second look at the codes, once it is known which contexts are kept: the activations on their tokens, and the sample."""
+"""A second look at the codes, once it is known which contexts are kept: activations on their tokens, and the sample."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,5 @@
-"""The codes of a text on disk while an atlas is being built: encoded once, read as often as needed, resumed after a kill.
+"""The codes of a text on disk while an atlas is being built: encoded once, read as often as needed, resumed after a
+kill.
 
 Flat files grow together; `lengths.json` says how far they are whole. A builder that was killed finds the rows that were
 committed, cuts off the rest and goes on with the next piece. Rows stand in the order in which they were encoded: whole

@@ -1,8 +1,9 @@
 """Windows on which the label of a feature is tried: some in which it fires, some in which it does not.
 
-Of each side (held out or not): 20 windows with a firing, even over the strengths it reaches there, and 20 without, of
-which 10 contain the token it typically fires on, as far as there are such. A label that only names the commonest word
-cannot tell those apart from the first.
+A score is taken on held-out windows: 20 with a firing, 4 of them for each fifth of the way to the largest activation
+there (stronger fifths make up for empty ones), and 20 without, of which 10 contain the token that the feature typically
+fires on, as far as there are such. A label that only names the commonest word cannot tell those apart from the first. A
+label is chosen on more windows of the other documents, drawn in the same way.
 """
 
 from collections.abc import Sequence
@@ -11,26 +12,34 @@ from functools import cached_property
 
 import numpy as np
 
-from monoscope.atlas.contexts import sampling_key
+from monoscope.atlas.contexts import INTERVALS, interval_of, sampling_key
 from monoscope.atlas.sample import WINDOW, Sample
 from monoscope.harvest.token_store import TokenStore
 
 FIRING, SILENT, LOOKALIKES = 20, 20, 10
+CHOOSING = 5  # times as many windows to choose a label on as to score it on
 # With fewer firing windows than this a score would be chance.
 FEWEST = 4
-_TRIES = 64
+_TRIES = 160
 _NONE = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """The windows (numbers of the sample) for one feature and side; `peak` is the row of the strongest firing in each."""
+    """The windows (numbers of the sample) for one feature and side; `peak` the row of the strongest firing in each."""
 
     firing: np.ndarray
     peak: np.ndarray
     value: np.ndarray
     silent: np.ndarray
     lookalikes: int
+
+    @cached_property
+    def weight(self) -> np.ndarray:
+        """For each firing window a weight, such that every fifth of the strengths weighs the same; they sum to 1."""
+        interval = _fifth(self.value)
+        counts = np.bincount(interval, minlength=INTERVALS)
+        return 1 / counts[interval] / max(1, (counts > 0).sum())
 
     @property
     def windows(self) -> np.ndarray:
@@ -99,15 +108,21 @@ class TrialMaker:
         best = int(counts.argmax())
         return int(ids[best]), float(counts[best] / counts.sum())
 
-    def trial(self, feature: int, firings: Firings, typical: int, *, held: bool) -> Trial:
-        """The windows to try a label of the feature on."""
+    def trial(self, feature: int, firings: Firings, typical: int, *, held: bool, times: int = 1) -> Trial:
+        """The windows to try a label of the feature on, `times` as many as for a score."""
         mine = np.flatnonzero(self.sample.held[firings.window] == held)
-        ranked = mine[np.lexsort((firings.window[mine], firings.value[mine]))]
-        chosen = ranked[_evenly(len(ranked), FIRING)]
-        alike = self.lookalikes(feature, firings, typical, held=held)[:LOOKALIKES]
-        others = self._silent(feature, firings.window, held=held, without=alike)[: SILENT - len(alike)]
+        chosen = mine[self._over_strengths(feature, firings.window[mine], firings.value[mine], times * FIRING)]
+        alike = self.lookalikes(feature, firings, typical, held=held)[: times * LOOKALIKES]
+        others = self._silent(feature, firings.window, held=held, without=alike)[: times * SILENT - len(alike)]
         silent = np.concatenate([alike, others])
         return Trial(firings.window[chosen], firings.peak[chosen], firings.value[chosen], silent, len(alike))
+
+    def _over_strengths(self, feature: int, windows: np.ndarray, values: np.ndarray, wanted: int) -> np.ndarray:
+        """Places of windows, as many of each fifth of the strengths as there are, going round from the strongest."""
+        interval = _fifth(values)
+        order = np.lexsort((sampling_key(np.full(len(windows), feature), windows), interval))
+        rank = np.arange(len(order)) - np.searchsorted(interval[order], interval[order])
+        return order[np.lexsort((-interval[order], rank))[:wanted]]
 
     def lookalikes(self, feature: int, firings: Firings, typical: int, *, held: bool) -> np.ndarray:
         """Windows that contain the typical token and in which the feature is silent, in an order set by a hash."""
@@ -137,11 +152,9 @@ class TrialMaker:
         return found[~_among(found, firing) & ~np.isin(found, without)]
 
 
-def _evenly(count: int, wanted: int) -> np.ndarray:
-    """`wanted` places spread over `count`, or all of them."""
-    if count <= wanted:
-        return np.arange(count)
-    return np.round(np.linspace(0, count - 1, wanted)).astype(np.int64)
+def _fifth(values: np.ndarray) -> np.ndarray:
+    """Which fifth of the way to the largest of them each value lies in."""
+    return interval_of(values, np.full(len(values), values.max(initial=0), np.float32))
 
 
 def _among(wanted: np.ndarray, known: Sequence[int] | np.ndarray) -> np.ndarray:

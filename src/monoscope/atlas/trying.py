@@ -23,6 +23,10 @@ class Bench:
         kinds = range(len(corpus.kinds.names))
         self._kinds = np.stack([corpus.kinds.holds[token, kind].any(1) for kind in kinds], axis=1)
 
+    def stems(self, windows: np.ndarray) -> np.ndarray:
+        """The stems of the words of some windows, [windows, 32]."""
+        return self._tables["stem"][windows]
+
     def holds(self, test: Test, windows: np.ndarray) -> np.ndarray:
         """In which of some windows the rule holds."""
         found = self._column(test, windows)

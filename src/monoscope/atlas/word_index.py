@@ -3,13 +3,14 @@
 import json
 import math
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 
 from monoscope.atlas.evidence import Evidence, gather_evidence, spread_words
-from monoscope.atlas.matching import ALSO, PREFIX, label_stems
+from monoscope.atlas.matching import PREFIX, label_stems
 from monoscope.atlas.query import Atlas
 from monoscope.atlas.schema import WORDS
-from monoscope.atlas.words import Words, stem
+from monoscope.atlas.words import Words
 from monoscope.core.artifact import replacing
 from monoscope.core.errors import Unavailable
 
@@ -17,19 +18,26 @@ _VERSION = "2"
 _CANDIDATES = 400
 
 
-def candidates(index: sqlite3.Connection, terms: list[str]) -> list[Evidence]:
-    """Features that know any of the words, or words that begin like them; the likeliest few hundred."""
-    wanted = dict.fromkeys(terms)
-    for term in terms:
-        wanted.update(dict.fromkeys(stem(other) for other in ALSO.get(term, ())))
+def candidates(index: sqlite3.Connection, kin: Mapping[str, Mapping[str, float]]) -> list[Evidence]:
+    """Features that know any of the words or their kin, or words that begin like them; the likeliest few hundred."""
+    wanted = dict.fromkeys([*kin, *(other for others in kin.values() for other in others)])
     asked = [f'"{word}"' for word in wanted]
-    asked += [f'"{term[:PREFIX]}"*' for term in terms if len(term) > PREFIX]
+    asked += [f'"{term[:PREFIX]}"*' for term in kin if len(term) > PREFIX]
     rows = index.execute(
         "SELECT evidence.found FROM words JOIN evidence ON evidence.feature = words.rowid "
         "WHERE words MATCH ? ORDER BY bm25(words, 6, 8, 3, 2) LIMIT ?",
         (" OR ".join(asked), _CANDIDATES),
     ).fetchall()
     return [Evidence(**json.loads(row[0])) for row in rows]
+
+
+def all_evidence(atlas: Atlas) -> list[Evidence]:
+    """The evidence of every feature that fires, as the index has it."""
+    index = open_index(atlas)
+    try:
+        return [Evidence(**json.loads(row[0])) for row in index.execute("SELECT found FROM evidence")]
+    finally:
+        index.close()
 
 
 def term_rarity(index: sqlite3.Connection, term: str) -> float:

@@ -166,12 +166,19 @@ def evaluate(run: Path, *, name: Name = None, replace: Replace = False, as_json:
 
 
 @app.command
-def atlas(run: Path, *, name: Name = None, replace: Replace = False, as_json: AsJson = False) -> None:
+def atlas(
+    run: Path,
+    *,
+    meaning: Annotated[bool, Parameter(help="Let search know words of like meaning (fetches 84 MB once).")] = True,
+    name: Name = None,
+    replace: Replace = False,
+    as_json: AsJson = False,
+) -> None:
     """One pass over the text: density, contexts, tokens, neighbours and a label for every feature."""
     from monoscope import explore
 
     place = Run(run)
-    result = explore.build(place, name=name, replacing_it=replace, progress=board(place))
+    result = explore.build(place, name=name, replacing_it=replace, progress=board(place), meaning=meaning)
     tell(
         result,
         as_json,

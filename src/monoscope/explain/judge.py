@@ -29,9 +29,12 @@ class Question:
         return replace(self, messages=(*self.messages, *more))
 
 
-def asking(task: str, material: str) -> tuple[Message, ...]:
-    """A task and what it is about in one message of the user: not every chat template knows a system's."""
-    return ({"role": "user", "content": f"{task}\n\n{material}"},)
+def asking(task: str, material: str, form: str) -> tuple[Message, ...]:
+    """A task, what it is about, and the form of the answer, once more at the end, where small models still see it.
+
+    All in one message of the user: not every chat template knows a system's.
+    """
+    return ({"role": "user", "content": f"{task}\n{form}\n\n{material}\n\nNow write the line {form}"},)
 
 
 class Judge(Protocol):

@@ -155,7 +155,7 @@ def _question(task: str, label: str, items: Sequence[Item], choices: dict[str, f
     form = f"ANSWER: {one}{each}"
     likely = "ANSWER: " + ", ".join([words[-1]] * len(items))
     texts = "\n".join(f"Text {number}: {item.text}" for number, item in enumerate(items, start=1))
-    messages = asking(f"{task}\n{form}", f"Description: {label}\n{texts}")
+    messages = asking(task, f"Description: {label}\n{texts}", form)
     return Question(messages, _ANSWER_TOKENS + _TOKENS_EACH * len(items), form, likely)
 
 

@@ -9,6 +9,19 @@ import numpy as np
 from monoscope.core.errors import Damaged
 
 
+class Rounding:
+    """Rounds numbers, and remembers the largest error. Mutable."""
+
+    def __init__(self) -> None:
+        self.error = 0.0
+
+    def __call__(self, value: float, digits: int = 3) -> float:
+        """The number with at most so many decimals."""
+        kept = round(float(value), digits)
+        self.error = max(self.error, abs(kept - value))
+        return kept
+
+
 def rounded(value: Any, digits: Mapping[str, int], key: str = "") -> Any:
     """A copy in which the numbers under a key named in `digits` have at most so many decimals.
 
@@ -17,7 +30,7 @@ def rounded(value: Any, digits: Mapping[str, int], key: str = "") -> Any:
     if isinstance(value, dict):
         return {name: rounded(item, digits, name) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        if key in digits and value and isinstance(value[0], float):
+        if key in digits and value and all(type(item) is float for item in value):
             return np.round(np.asarray(value, np.float64), digits[key]).tolist()
         return [rounded(item, digits, key) for item in value]
     if isinstance(value, float) and key in digits:

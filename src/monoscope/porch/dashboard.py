@@ -121,7 +121,7 @@ def _activation(origin: Origin, record: FeatureRecord, context: Context) -> dict
 
 
 def _bin(origin: Origin, record: FeatureRecord, quantile: str) -> tuple[float, float, float]:
-    """The bounds of a quantile in units of activation, and the share of all tokens between them (from the histogram)."""
+    """The bounds of a quantile in units of activation, and by the histogram the share of all tokens between them."""
     most = float(record.max_activation)
     if quantile == TOP:
         return -1.0, most, -1.0

@@ -15,6 +15,8 @@ from monoscope.porch.origin import Origin
 
 CREATOR = "monoscope"
 _PACKED = 5
+# JSON may hold them as they are, and readers that cut a text into lines cut there.
+_BREAKS = "\u0085\u2028\u2029"
 _LONGEST_DESCRIPTION = 512
 _DIGITS = {
     **DIGITS,
@@ -57,7 +59,10 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> float:
 
 def _lines(rows: Iterable[dict[str, Any]]) -> bytes:
     lines = (json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n" for row in rows)
-    return "".join(lines).encode()
+    text = "".join(lines)
+    for character in _BREAKS:
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text.encode()
 
 
 def _batch(origin: Origin, records: Sequence[FeatureRecord]) -> dict[str, list[dict[str, Any]]]:
