@@ -3,8 +3,8 @@
 python examples/atlas/paper_table.py RUN [--cache FOLDER] [--out F.json]
 
 The texts stand in paper_concepts.json, written before the first run. A feature's value on a text is its largest on the
-text's tokens. Beside the best feature, all chosen on the same half and measured on the other: the best of a dictionary of
-random unit rows of the same size, firing rates and so L0; a ridge probe on the activations; one on bags of words.
+text's tokens. Beside the best feature, all chosen on the same half and measured on the other: the best of a dictionary
+of random unit rows of the same size, firing rates and so L0; a ridge probe on the activations; one on bags of words.
 """
 
 import re

@@ -1,5 +1,6 @@
 """Labels by a judge, scored on held-out text and kept on the desk; without a judge, what the statistics gave."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -134,8 +135,8 @@ class _Work:
             }
 
         def heard(seconds: float, tokens: int) -> None:
-            minutes = seconds * estimate.prompt_tokens / max(1, tokens) / 60
-            self.tell(f"the first answer took {seconds:.1f} s; all will take about {minutes:.0f} min")
+            minutes = math.ceil(seconds * estimate.prompt_tokens / max(1, tokens) / 60)
+            self.tell(f"the first answer took {seconds:.1f} s; at this rate all take about {minutes:,} min")
 
         asker = Asker(
             judge,

@@ -8,7 +8,8 @@ from multiprocessing.context import ForkServerContext
 import pytest
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["monoscope.cli", "monoscope.stages", "monoscope.dictionary.kernels.cpu"])
+_LOADED = ["monoscope.cli", "monoscope.stages", "monoscope.atlas.build", "monoscope.dictionary.kernels.cpu"]
+_CONTEXT.set_forkserver_preload(_LOADED)
 # Begin now: it loads on another core while other tests run. A killed child leaves the lock of numba's thread pool
 # behind; the tracker clears it away and need not tell.
 with pytest.MonkeyPatch.context() as _patch:

@@ -8,12 +8,17 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import monoscope.atlas.build
 import monoscope.cli
 import monoscope.stages
+from monoscope.atlas import spool
+from monoscope.core import artifact
 from monoscope.core.run import Run
+from monoscope.dictionary.shelf import load_dictionary
 from monoscope.harvest.feed import Feed, Rows
 from monoscope.harvest.pairs import PairedRows
 from monoscope.harvest.shards import ShardStore
+from monoscope.harvest.token_store import TokenStore
 from monoscope.train.loop import train
 from monoscope.train.recipes import RULES, Recipe
 
@@ -43,6 +48,7 @@ def die_at(call: int, *, after: bool) -> None:
 
     for name in ("fsync", "replace", "rename"):
         setattr(os, name, deadly(getattr(os, name)))
+    artifact.exchanged = deadly(artifact.exchanged)
 
 
 def harvest(folder: Path, started: Connection, kill: tuple[int, bool] | None, site: str = SITE) -> None:
@@ -68,6 +74,17 @@ def learn(run: Path, arch: str, folder: Path, started: Connection, kill: tuple[i
         die_at(kill[0], after=kill[1])
     started.send("started")
     train(feed, recipe, folder, request={"of": "toy"}, checkpoint_seconds=0.0)
+
+
+def build(run: Path, request: dict[str, str], folder: Path, started: Connection, kill: tuple[int, bool] | None) -> None:
+    """Build an atlas in small pieces, in place of the one that is there."""
+    spool._COMMIT_ROWS, monoscope.atlas.build._CHUNK_ROWS = 3000, 1500
+    store, shards = TokenStore.load(run / "text"), ShardStore.load(run / "activations")
+    dictionary = load_dictionary(run / "dictionary")
+    if kill is not None:
+        die_at(kill[0], after=kill[1])
+    started.send("started")
+    monoscope.atlas.build.build_atlas(folder, shards.blocks("all"), dictionary, store, request=request, replace=True)
 
 
 def command(words: list[str]) -> None:

@@ -26,7 +26,8 @@ YES_NO = {"yes": 1.0, "no": 0.0}
         ("label: bridges", None),
         ("", None),
         ("LABEL: " + "long " * 20, None),
-        ("LABEL: what the marked tokens have in common", None),
+        ("LABEL: Followed by the pattern", None),
+        ("LABEL: What the marked tokens share", None),
         ("LABEL: a\u2028b\x00", None),
     ],
 )

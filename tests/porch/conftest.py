@@ -36,7 +36,7 @@ def hostile_documents() -> Iterator[Document]:
     for number, found in enumerate(open_documents("toy", seed=1)):
         middle = found.text.find(".") + 1
         text = f"{found.text[:middle]} {HOSTILE} é fox {HOSTILE} bear{found.text[middle:]}"
-        yield replace(found, text=text, title=f"{HOSTILE} {number}", group="", id="")
+        yield replace(found, text=text, title=f"{HOSTILE} {number}", source="wiki-en", group="", id="")
 
 
 @pytest.fixture(scope="session")

@@ -93,8 +93,8 @@ def test_the_values_on_the_page_are_the_atlas_s(page, address, origin, planted):
     page.goto(f"{address}#f={number}")
     page.wait_for_selector(".contexts")
     best = record.contexts[0]
-    strongest = page.locator(".contexts li").first.locator("span.p8").first
-    assert strongest.get_attribute("title").startswith(f"{record.max_activation:.2f}")
+    told = f"{record.max_activation:.2f}  ·  100 % of the largest"
+    strongest = page.locator(".contexts li").first.locator(f'span.p8[title="{told}"]').first
     assert strongest.inner_text() == best.tokens[best.peak].strip()
     assert page.locator(".hist rect").count() == sum(count > 0 for count in record.histogram.counts)
 

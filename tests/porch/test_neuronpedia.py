@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from monoscope.atlas.query import Histogram
+from monoscope.porch.dashboard import dashboard_feature
 from monoscope.porch.export import export_atlas
 
 # The keys of SAEDashboard's NeuronpediaDashboardFeature and of its activations.
@@ -75,12 +77,18 @@ def test_a_batch_says_what_the_atlas_says(origin, planted, batch):
             assert 0 <= shown["bin_contains"] <= 1
 
 
-def test_the_shares_of_all_intervals_are_all_tokens(planted, batch):
-    shown = batch["features"][planted.numbers["animals"]]["activations"]
-    shares = {each["bin_min"]: each["bin_contains"] for each in shown if each["bin_contains"] != -1}
-    assert len(shares) == 5
-    assert sum(shares.values()) == pytest.approx(1, abs=0.02)
-    assert shares[0.0] > 0.9
+def test_an_interval_says_what_share_of_all_tokens_it_holds(origin):
+    tokens = origin.atlas.manifest["tokens"]
+    record = origin.atlas.feature(0)
+    shown = tuple(replace(record.contexts[0], quantile=name) for name in ("0-20 %", "40-60 %", "top"))
+    counted = Histogram((0.0, 2.0, 4.0, 6.0, 8.0, 10.0), (50, 40, 30, 20, 10))
+    record = replace(record, max_activation=10.0, density=150 / tokens, histogram=counted, contexts=shown)
+    low, middle, top = dashboard_feature(origin, record)["activations"]
+    assert (low["bin_min"], low["bin_max"]) == (0, 2)
+    assert low["bin_contains"] == pytest.approx((tokens - 150 + 50) / tokens)
+    assert (middle["bin_min"], middle["bin_max"]) == (4, 6)
+    assert middle["bin_contains"] == pytest.approx(30 / tokens)
+    assert (top["bin_min"], top["bin_max"], top["bin_contains"]) == (-1, 10, -1)
 
 
 def test_a_dead_feature_has_no_activations(planted, batch):

@@ -24,7 +24,7 @@ from monoscope.atlas.desk import carry_desk, moving
 from monoscope.atlas.examples import Counts
 from monoscope.atlas.schema import DARK, DATABASE, MANIFEST, TOKENS, VERSION, Writer
 from monoscope.atlas.spool import Spool
-from monoscope.core.artifact import check_request, digest_file, read_json, staging, write_json
+from monoscope.core.artifact import check_request, digest_file, read_json, staging, sweep, write_json
 from monoscope.core.blocks import ActivationBlock
 from monoscope.core.errors import RequestDiffers
 from monoscope.core.progress import SILENT, Progress
@@ -78,6 +78,7 @@ def build_atlas(
     if vocabulary is not None and len(vocabulary) != len(store.vocabulary):
         raise RequestDiffers(f"The text in {store.folder} was made with another tokenizer; harvest it again.")
     began = time.perf_counter()
+    sweep(folder.parent, folder.name)
     spools = [Spool(folder.parent / f".{folder.name}.{kind}", request) for kind in ("codes", "control")]
     try:
         control = encode_blocks(blocks, dictionary, store, spools[0], spools[1], progress)

@@ -3,8 +3,8 @@
     concept = share of content words at its peaks · variety of those words · how well its label predicts it · prose
 
 Variety is 1 - 1 / n, n being the effective number of different stems (the exponential of their entropy); a label
-predicts by 2 · balanced accuracy - 1. All four lie between 0 and 1. It is a ranking by rules, read against people's
-judgement in docs/atlas.md, and no proof.
+predicts by 2 · balanced accuracy - 1; prose is the share outside of code and of talk with a chat model. All four lie
+between 0 and 1. It is a ranking by rules, read against people's judgement in docs/atlas.md, and no proof.
 """
 
 import numpy as np
@@ -55,7 +55,8 @@ class Concepts:
         words = corpus.words
         long = np.array([len(text) >= _SHORTEST for text in words.stems], bool)
         self._content = ~grammar & (long & words.is_word)[words.stem[words.of_token]]
-        self._code, self._words = is_code(corpus.store), words
+        chat = np.asarray(corpus.store.documents["chat"].to_numpy(zero_copy_only=False), bool)
+        self._other, self._words = is_code(corpus.store) | chat, words
 
     def score(self, token: np.ndarray, value: np.ndarray, label: Label) -> float:
         """A number between 0 and 1 for a feature whose contexts peak at `token` with `value`."""
@@ -68,6 +69,6 @@ class Concepts:
         mass = np.bincount(stem[content], weights=weight[content]) if content.any() else np.zeros(1)
         mass = mass[mass > 0] / max(1e-12, mass.sum())
         varied = 1 - 1 / float(np.exp(-(mass * np.log(mass)).sum())) if len(mass) else 0.0
-        prose = 1 - float(weight[self._code[self._words.document[word]]].sum())
+        prose = 1 - float(weight[self._other[self._words.document[word]]].sum())
         predicts = max(0.0, 2 * label.score - 1) * _MEANING.get(label.kind, 0.0)
         return float(weight[content].sum()) * varied * predicts * prose

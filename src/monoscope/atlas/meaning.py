@@ -20,7 +20,7 @@ from monoscope.core.errors import Damaged, SourceNotFound, Unavailable
 from monoscope.model.embedder import Embedder, load_embedder
 
 FILE = "meaning.npz"
-_MOST_WORDS, _FEWEST_FEATURES = 24_000, 1
+_MOST_WORDS = 16_000
 _SHORTEST = 3
 # Below this cosine words are strangers; at 1 a word of like meaning counts this much of the word itself.
 _STRANGERS, _KIN_WEIGHT, _MOST_KIN = 0.5, 0.7, 10

@@ -28,7 +28,8 @@ def chosen_words(corpus: Corpus, bench: Bench, sample: Sample, trial: Trial) -> 
         return []
     stems = known[chosen].tolist()
     share = float(words.stem_share[stems].sum())
-    text = ", ".join(forms_of(words, word, trial.weight, stems, most=_MOST_WORDS))
+    forms = (forms_of(words, word, trial.weight, [stem], most=1) for stem in stems)
+    text = ", ".join(dict.fromkeys(form for found in forms for form in found))
     holds = np.zeros(0, bool)
     return [Rule("words", text, holds, share, Test("stem", tuple(stems)))]
 

@@ -24,7 +24,7 @@ class Question:
     def again(self, answer: str) -> "Question":
         """The same, after an answer that could not be read."""
         said = answer.strip()[:_QUOTED] or "(nothing)"
-        wanted = f"That answer cannot be read. Write this one line and nothing else: {self.form}"
+        wanted = f"That answer cannot be read. Write one line and nothing else: {self.form}."
         more = ({"role": "assistant", "content": said}, {"role": "user", "content": wanted})
         return replace(self, messages=(*self.messages, *more))
 
@@ -34,7 +34,7 @@ def asking(task: str, material: str, form: str) -> tuple[Message, ...]:
 
     All in one message of the user: not every chat template knows a system's.
     """
-    return ({"role": "user", "content": f"{task}\n{form}\n\n{material}\n\nNow write the line {form}"},)
+    return ({"role": "user", "content": f"{task} {form}.\n\n{material}\n\nNow write {form}."},)
 
 
 class Judge(Protocol):

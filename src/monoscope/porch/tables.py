@@ -17,7 +17,7 @@ from monoscope.porch.origin import Origin
 
 _GROUP = 512
 _PLAIN = ("feature", "label", "label_score", "label_kind", "label_control", "concept", "density", "firings", "mean")
-_PLAIN += ("p999", "max_activation", "typical_token", "typical_share", "typical_position", "duplicate_of")
+_PLAIN += ("p999", "max_activation", "typical_token", "typical_share", "duplicate_of")
 _PLAIN += ("absorbed_into",)
 _TOKENS = pa.list_(pa.struct({"token": pa.string(), "value": pa.float32()}))
 _RATES = pa.list_(pa.struct({"name": pa.string(), "rate": pa.float32()}))
@@ -136,6 +136,7 @@ def _feature(record: FeatureRecord) -> dict[str, Any]:
     x, y = record.map or (None, None)
     return {
         **{name: getattr(record, name) for name in _PLAIN},
+        "typical_position": record.typical_position if record.firings else None,
         "map_x": x,
         "map_y": y,
         "histogram_edges": list(record.histogram.edges),
