@@ -10,16 +10,17 @@ from torch import Tensor
 from monoscope.dictionary.base import Dictionary, Stats, Weights
 from monoscope.dictionary.jumprelu import JumpReluDictionary
 
-COUNT = 512
+MOST, _FEWEST = 512, 32
 _SEED = 20_240_521
 
 
-def random_dictionary(dictionary: Dictionary, x: Float[Tensor, "rows d"], count: int = COUNT) -> Dictionary:
+def random_dictionary(dictionary: Dictionary, x: Float[Tensor, "rows d"]) -> Dictionary:
     """Random unit rows about the mean, each with the threshold at which it fires as often as one of the living
     features.
 
     `x` are some activations to set the thresholds by.
     """
+    count = min(MOST, max(_FEWEST, dictionary.n_latents))
     generator = torch.Generator().manual_seed(_SEED)
     rows = torch.nn.functional.normalize(torch.randn(count, dictionary.d_in, generator=generator), dim=1)
     x, mean = x.float(), dictionary.stats.mean_vector.float()
