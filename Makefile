@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
-EXTRAS := cpu,serve,explain,plots,dev
+EXTRAS := cpu,serve,explain,map,plots,dev
 
 .PHONY: check setup demo test test-fast check-slow fmt lint types plan clean
 

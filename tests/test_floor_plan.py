@@ -23,7 +23,7 @@ TOP = len(FLOORS) + 1
 FLOOR_OF["commands"] = TOP
 # Optional or slow libraries, each kept to one room.
 HEAVY = ("numba", "datasets", "zstandard", "cyclopts", "rich", "gguf", "ray", "openai", "triton", "pacmap", "duckdb")
-HEAVY += ("altair", "vl_convert")
+HEAVY += ("altair", "vl_convert", "faiss", "sklearn")
 WEB = ("fastapi", "uvicorn", "starlette", "pydantic")
 SERVE_OPENERS = {"commands.reading", "demo"}
 # The root hands names on, the steering verb among them; nothing below may lean on either.

@@ -73,9 +73,9 @@ class Builder:
             device="cpu",
         )
         self._forward_seconds = 0.0
-        began = time.perf_counter()
+        began, processor = time.perf_counter(), time.process_time()
         found = SaeVisRunner(config).run(encoder=self._sae, model=self._model, tokens=self._tokens)
-        seconds = time.perf_counter() - began
+        seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - processor
         with tempfile.TemporaryDirectory() as folder:
             page = Path(folder) / "page.html"
             began = time.perf_counter()
@@ -83,6 +83,7 @@ class Builder:
             page_seconds, page_bytes = time.perf_counter() - began, page.stat().st_size
         return {
             "seconds": seconds,
+            "cpu_seconds": cpu_seconds,
             "forward_seconds": self._forward_seconds,
             "page_seconds": page_seconds,
             "page_bytes": page_bytes,

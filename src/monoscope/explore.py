@@ -115,6 +115,7 @@ def learn_meaning(atlas: Atlas, progress: Progress = SILENT) -> None:
     progress.start("meaning", atlas.n_features, "features")
     spoken = spoken_words(all_evidence(atlas))
     Meaning.make(spoken, embedder).save(atlas.folder, atlas.digest)
+    progress.advance(atlas.n_features)
     progress.finish()
 
 
@@ -135,6 +136,7 @@ def draw_map(run: Run, name: str | None = None, progress: Progress = SILENT) -> 
         labels = atlas.labels
         found = lay_out(rows[alive], alive, [labels[feature] for feature in alive.tolist()])
         found.save(atlas.folder, atlas.digest)
+        progress.advance(len(alive))
         progress.finish()
     names = [{"level": one.level, "name": one.name, "features": one.features} for one in found.clusters]
     return {"name": name, "features": len(found.features), "clusters": names, "skipped": done}

@@ -5,6 +5,7 @@ The picture is for looking around: distances in it prove nothing, the neighbour 
 be made again from dictionary and atlas.
 """
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -117,6 +118,7 @@ def _placed(unit: np.ndarray, seed: int) -> np.ndarray:
             raise Unavailable(
                 "The map needs the package pacmap; install it with: pip install 'monoscope[map]'"
             ) from error
+        logging.getLogger("pacmap.pacmap").setLevel(logging.ERROR)  # it warns of every seed
         places = pacmap.PaCMAP(n_components=2, random_state=seed, verbose=False).fit_transform(unit, init="pca")
     low, high = (places.min(0), places.max(0)) if len(places) else (0, 1)
     return (places - low) / np.maximum(1e-9, high - low)

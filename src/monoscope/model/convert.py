@@ -94,7 +94,7 @@ def convert_gguf(fetch: Callable[[], Path], key: str, cache: Path, *, source: st
         "gguf_sha256": digest,
         "digest": digest_of({"gguf": digest, "format": FORMAT_VERSION}),
     }
-    with staging(folder) as aside, _quiet():
+    with staging(folder) as aside, quiet():
         module.half().save_pretrained(aside, max_shard_size="1000GB")
         tokenizer.save_pretrained(aside)
         write_json(aside / "monoscope.json", record)
@@ -168,7 +168,7 @@ def _without_strangers(tokenizer: Any, vocab_size: int) -> PreTrainedTokenizerBa
 def _as_sentence(path: Path) -> Iterator[None]:
     """Whatever a library says about a model's files, said in one sentence."""
     try:
-        with _quiet():
+        with quiet():
             yield
     except MonoscopeError:
         raise
@@ -187,7 +187,7 @@ def _as_sentence(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bars and reports of the library; what matters is raised instead."""
     log = transformers.utils.logging
     level, bars = log.get_verbosity(), log.is_progress_bar_enabled()

