@@ -8,8 +8,6 @@ import os
 # two threads that wait for each other take a hundred times longer.
 for _name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
-# No test fetches a wheel.
-os.environ["MONOSCOPE_OFFLINE"] = "1"
 
 import random
 from dataclasses import dataclass
@@ -57,6 +55,13 @@ class Trained:
     scaling: Scaling
     probe: torch.Tensor
     log: list[dict[str, float]]
+
+
+@pytest.fixture(autouse=True)
+def _no_wheels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the slow tests may fetch."""
+    if request.node.get_closest_marker("slow") is None:
+        monkeypatch.setenv("MONOSCOPE_OFFLINE", "1")
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from monoscope.atlas.query import Atlas
 from monoscope.atlas.words import Words
@@ -21,14 +22,15 @@ from monoscope.core.artifact import read_tensors, replacing, write_tensors
 from monoscope.core.errors import MonoscopeError
 from monoscope.core.run import Run
 from monoscope.core.sparse import SparseCode
-from monoscope.dictionary.base import Dictionary
+from monoscope.dictionary.base import Dictionary, Weights
+from monoscope.dictionary.jumprelu import JumpReluDictionary
 from monoscope.dictionary.shelf import dictionary_digest, load_dictionary
 from monoscope.evaluate.codes import Codes, read_codes
 from monoscope.harvest.shards import ShardStore
 from monoscope.harvest.token_store import TokenStore
 
 LISTS = Path(__file__).parent
-_PIECE = 1 << 16
+_SEED, _PIECE, _SAMPLE, _COLUMNS = 20261125, 1 << 16, 20_000, 1024
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ class Studied:
         kept = read_tensors(path)
         code = SparseCode(kept["indices"], kept["values"], kept["starts"], self.dictionary.n_latents)
         return Codes(code, kept["token"])
+
+    def at_random(self, draw: int = 0) -> "Studied":
+        """The same with a dictionary of as many random unit rows, each firing as often as the trained one's latent."""
+        x = next(self.shards.blocks("held")).x.float()[:_SAMPLE]
+        return replace(self, dictionary=random_rows(self.dictionary, x, draw), cache=None)
 
     @cached_property
     def documents(self) -> list[dict[str, Any]]:
@@ -154,6 +161,22 @@ class Studied:
         for first in range(0, code.n_rows, _PIECE):
             piece = code.row_slice(first, min(first + _PIECE, code.n_rows))
             yield piece.rows + first, piece.indices.long(), piece.values.float()
+
+
+def random_rows(dictionary: Dictionary, x: Tensor, draw: int = 0) -> Dictionary:
+    """Unit rows drawn at random about the mean; thresholds are set on `x` so that latent for latent densities agree."""
+    stats, mean = dictionary.stats, dictionary.stats.mean_vector.float()
+    stream = torch.Generator().manual_seed(_SEED + draw)
+    rows = normalize(torch.randn(dictionary.n_latents, dictionary.d_in, generator=stream), dim=1)
+    threshold, largest = torch.empty(len(rows)), torch.empty(len(rows))
+    for piece in torch.arange(len(rows)).split(_COLUMNS):
+        pre = ((x - mean) @ rows[piece].T).sort(dim=0).values
+        place = ((1 - stats.density[piece].float()) * len(x)).long().clamp(0, len(x) - 1)
+        threshold[piece] = pre[place, torch.arange(len(piece))].clamp(min=1e-4)
+        largest[piece] = pre[-1].clamp(min=1e-3)
+    weights = Weights(rows.T.contiguous(), -(rows @ mean), rows, mean, threshold)
+    known = replace(stats, max=largest, p999=largest)
+    return JumpReluDictionary(weights, site=dictionary.site, name="random", stats=known, settings={})
 
 
 def command(purpose: str | None, *more: Callable[[argparse.ArgumentParser], Any]) -> argparse.ArgumentParser:

@@ -4,9 +4,11 @@ python examples/atlas/retrieval.py RUN [--cache FOLDER] [--out F.json]
 
 Each article is one vector; the nearest by cosine among the articles of the other language should be its translation.
 How codes are pooled is chosen on pairs of training documents, and proved on held-out pairs, which neither chose the
-pooling nor trained the dictionary. Beside it: the mean of the raw activations, and bags of words. `language` takes the
-mean of each language's training articles out of a vector; `spread` also divides by their standard deviation, so that a
-feature counts by how unusual it is in its language. Both know nothing of the pairs.
+pooling nor trained the dictionary. Beside it: the mean of the raw activations, bags of words, and three
+dictionaries of random unit rows with the same firing rates.
+
+`language` takes the mean of each language's training articles out of a vector; `spread` also divides by their standard
+deviation, so that a feature counts by how unusual it is in its language. Both know nothing of the pairs.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,6 +21,8 @@ import torch
 from common import Studied, answer, command, table
 from torch import Tensor
 
+from monoscope.core.errors import EmptyText
+
 SEED, GALLERY, CHOOSING, WIDE = 20261125, 200, 2, 200
 ENGLISH, OTHERS = "wiki-en", ("wiki-fr", "wiki-es")
 PLAIN = ("max", "value", "none", "all", "none")
@@ -27,7 +31,7 @@ SHAPES = ("value", "root", "log", "binary")
 WEIGHTS = ("none", "idf", "idf2", "max", "idf/max", "idf2/max")
 KEPT = ("all", "30 %", "10 %")
 CENTRES = ("none", "language", "spread")
-CROWD = 10
+CROWD, DRAWS, FEWEST = 10, 3, 8
 Way = tuple[str, str, str, str, str]
 
 
@@ -66,6 +70,8 @@ def page(found: dict[str, Any]) -> str:
 def measured(studied: Studied) -> dict[str, Any]:
     """Choose a pooling on training pairs, prove it and the baselines on held-out ones."""
     documents, choosing, held, wide = paired(studied)
+    if any(min(len(choosing[other].english), len(held[other].english)) < FEWEST for other in OTHERS):
+        raise EmptyText(f"{studied.run.path} has too few articles in English and in {' and '.join(OTHERS)}.")
     tables = Tables(studied, documents)
     choice = []
     for way in product(POOLS, SHAPES, WEIGHTS, KEPT, CENTRES):
@@ -85,7 +91,12 @@ def measured(studied: Studied) -> dict[str, Any]:
         "mean of raw activations, spread": raw["spread"],
         "bag of words, idf": tables.bag(),
         "bag of words, idf, title line left out": tables.bag(titles=False),
+        "bag of words, spread": tables.bag(centre="spread"),
     }
+    for draw in range(DRAWS):
+        at_random = Tables(studied.at_random(draw), documents)
+        shown[f"random dictionary {draw + 1}, plain max"] = at_random.vectors(PLAIN)
+        shown[f"random dictionary {draw + 1}: {' · '.join(best)}"] = at_random.vectors(best)
     proof = [
         {
             "name": name,
@@ -138,7 +149,7 @@ def rank1_of(vectors: Tensor, pairs: Pairs) -> float:
 
 
 def rank1_less_crowding(vectors: Tensor, pairs: Pairs) -> float:
-    """The same by twice the cosine less the mean of each side's ten nearest: an article near everything is no answer."""
+    """The same by twice the cosine less the mean of each side's ten nearest: what is near everything is no answer."""
     likeness = vectors[pairs.english] @ vectors[pairs.other].T
     crowd = [likeness.topk(min(CROWD, len(likeness)), side).values.mean(side, keepdim=True) for side in (0, 1)]
     return _rank1(2 * likeness - crowd[0] - crowd[1])
@@ -213,8 +224,8 @@ class Tables:
             counts.index_add_(0, row[mine], torch.ones(int(mine.sum())))
         return {centre: self._unit(sums / counts.clamp(min=1)[:, None], centre) for centre in CENTRES}
 
-    def bag(self, *, titles: bool = True) -> Tensor:
-        """Unit vectors of word counts, root and idf."""
+    def bag(self, *, titles: bool = True, centre: str = "none") -> Tensor:
+        """Unit vectors of word counts: root and idf, or counted and centred like the codes."""
         numbers: dict[str, int] = {}
         rows = []
         for document in self.documents:
@@ -223,6 +234,8 @@ class Tables:
         table = torch.zeros(len(rows), len(numbers))
         for place, row in enumerate(rows):
             table[place].index_add_(0, torch.tensor(row, dtype=torch.long), torch.ones(len(row)))
+        if centre != "none":
+            return self._unit(table / table.sum(1, keepdim=True), centre)
         known = (table > 0)[self.train].sum(0).clamp(min=1)
         return self._unit(table.sqrt() * torch.log(int(self.train.sum()) / known.float()), "none")
 

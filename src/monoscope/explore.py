@@ -13,7 +13,7 @@ import torch
 from monoscope.atlas.build import build_atlas, is_finished
 from monoscope.atlas.layout import lay_out
 from monoscope.atlas.likeness import search_like, search_token
-from monoscope.atlas.meaning import Meaning, spoken_words
+from monoscope.atlas.meaning import Meaning
 from monoscope.atlas.query import Atlas
 from monoscope.atlas.search import ALL, Filters, SearchHit, search_prompt, search_words
 from monoscope.atlas.values import feature_values, hit_values
@@ -113,8 +113,7 @@ def learn_meaning(atlas: Atlas, progress: Progress = SILENT) -> None:
     """
     embedder = load_embedder()
     progress.start("meaning", atlas.n_features, "features")
-    spoken = spoken_words(all_evidence(atlas))
-    Meaning.make(spoken, embedder).save(atlas.folder, atlas.digest)
+    Meaning.make(all_evidence(atlas), atlas.n_features, embedder).save(atlas.folder, atlas.digest)
     progress.advance(atlas.n_features)
     progress.finish()
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from monoscope.atlas import meaning
+from monoscope.atlas.concept import coherence
 from monoscope.atlas.evidence import Evidence
 from monoscope.atlas.matching import match_term
 from monoscope.atlas.meaning import Meaning, kin_of, spoken_words
@@ -13,7 +14,7 @@ from monoscope.atlas.search import search_words
 @pytest.fixture
 def table():
     vectors = np.array([[1, 0, 0], [0.8, 0.6, 0], [0, 0, 1], [0.6, 0.8, 0]], np.float16)
-    return Meaning({"fox": 0, "vulpin": 1, "stone": 2, "wolf": 3}, vectors)
+    return Meaning({"fox": 0, "vulpin": 1, "stone": 2, "wolf": 3}, vectors, np.zeros(3, np.float16))
 
 
 def test_kin_are_near_in_meaning_and_weigh_by_how_near(table):
@@ -59,3 +60,16 @@ def test_spoken_words_sum_their_shares():
         ]
     )
     assert found == {"fox": ("foxes", 0.7)}
+
+
+def test_words_of_one_meaning_are_coherent_and_forms_of_one_word_are_not_many():
+    vectors = {
+        "fox": np.array([1.0, 0]),
+        "wolf": np.array([0.8, 0.6]),
+        "stone": np.array([0, 1.0]),
+        "foxes": np.array([1.0, 0]),
+    }
+    assert coherence({"fox": 0.5, "wolf": 0.5}, vectors) == pytest.approx(0.8)
+    assert coherence({"fox": 0.5, "stone": 0.5}, vectors) == 0
+    assert coherence({"fox": 0.5}, vectors) == coherence({"unknown": 0.5, "fox": 0.5}, vectors) == 0
+    assert coherence({"musical": 0.5, "música": 0.5}, {"musical": np.ones(2), "música": np.ones(2)}) == 0

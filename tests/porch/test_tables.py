@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pyarrow.parquet as pq
 import pytest
 
 from monoscope.core.errors import Damaged
 from monoscope.porch.export import export_atlas
-from monoscope.porch.tables import SCHEMAS, _check, _digest
+from monoscope.porch.tables import SCHEMAS, _check, _digest, _rows
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,12 @@ def test_one_row_a_neighbour_by_direction_and_by_firing(origin, out):
         assert [(row["other"], row["cosine"], row["lift"]) for row in mine] == [
             (near.feature, near.cosine, near.lift) for near in others
         ]
+
+
+def test_what_was_not_counted_is_null(origin):
+    unknown = replace(origin.atlas.feature(0), typical_position=float("nan"), map=None)
+    (row,) = _rows([unknown])["features"]
+    assert (row["typical_position"], row["map_x"], row["map_y"]) == (None, None, None)
 
 
 def test_the_files_are_packed_and_carry_the_credit(out):

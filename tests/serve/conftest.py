@@ -11,6 +11,7 @@ from monoscope.serve.library import Library
 from monoscope.steer.presets import Preset, save_preset
 
 from .client import PORT, Client
+from .toy_map import lay_map
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +26,7 @@ def run(toy, toy_store, toy_shards, toy_trained, tmp_path_factory) -> Path:
         unembedding=toy.unembedding(),
         request={"dictionary": "toy", "model": "toy"},
     )
+    lay_map(folder / "atlas" / "toy")
     return folder
 
 

@@ -1,3 +1,4 @@
+import html
 import json
 import re
 import time
@@ -7,11 +8,13 @@ from pathlib import Path
 import pytest
 
 import monoscope.serve
-from monoscope.atlas.query import Context
+from monoscope.atlas.query import Context, Near
 from monoscope.serve.app import create_app
+from monoscope.serve.drawing import Pages
+from monoscope.serve.evidence import PointedTokens, desk_view, feature_view
 from monoscope.serve.library import Library
-from monoscope.serve.pages import Pages
-from monoscope.serve.present import PointedTokens, card_view, feature_view
+from monoscope.serve.narrowing import Narrowing, choices
+from monoscope.serve.present import card_view
 
 from .client import PORT, Client, Page
 
@@ -39,6 +42,11 @@ def page(client, path, status=200):
     found.check_policy()
     assert ("html", {"lang": "en"}) in found.tags
     return found
+
+
+def words(client, path):
+    """The text of a page, each piece apart."""
+    return " ".join(html.unescape(re.sub("<[^>]*>", " ", client.get(path).text)).split())
 
 
 def test_the_first_page(client, books):
@@ -146,7 +154,66 @@ def test_errors_are_pages_of_one_sentence(client, run, path):
     answer = client.get(path)
     assert answer.status_code in (400, 404)
     Page(answer.text).check_policy()
-    assert "<h1>" in answer.text and str(run.parent) not in answer.text and "Traceback" not in answer.text
+    assert "<h1" in answer.text and str(run.parent) not in answer.text and "Traceback" not in answer.text
+
+
+def test_the_first_page_tells_how_good_the_features_are(client, books):
+    quality = books.atlas().manifest["quality"]
+    told = words(client, "/")
+    assert "How good is this" in told
+    assert f"these labels {quality['labels']['score_median']:.2f}" in told
+    assert f"shuffled {quality['labels']['shuffled_median']:.2f}" in told
+    assert f"random directions {quality['random_dictionary']['score_median']:.2f}" in told
+    assert f"{100 * quality['dark']['mean']:.0f} % on average" in told
+
+
+def test_the_evidence_of_a_feature(client, feature, books):
+    atlas = books.atlas()
+    record = max(atlas.features([line.feature for line in atlas.lines]), key=lambda one: len(one.silent) * one.firings)
+    found = page(client, f"/f/toy/{record.feature}")
+    told = words(client, f"/f/toy/{record.feature}")
+    assert f"label score {record.label_score:.2f} · shuffled {record.label_control:.2f}" in told
+    assert "Silent: its typical token without it" in told
+    assert told.index("Silent: its") > told.index("Interval")
+    # In a silent context nothing is shaded, and the token on which it might have fired is marked.
+    assert len([a for a in found.all("span") if a.get("class") == "here"]) == len(record.silent)
+    for near in record.neighbours:
+        assert f"{near.cosine:.2f} {near.correlation:.2f} {near.label}" in told
+    assert "Nearest" in told and "cosine correl. feature" in told
+    assert f"{100 * record.typical_share:.0f} % of its peaks" in told
+    assert f"/search?by=like&q={record.feature}&dictionary=toy" in [a["href"] for a in found.all("a")]
+    assert f"/search?by=like&q=-{record.feature}&dictionary=toy" in [a["href"] for a in found.all("a")]
+    told = client.get(f"/api/v1/features/toy/{record.feature}").json()
+    assert [one["quantile"] for one in told["contexts"]].count("silent") == len(record.silent)
+
+
+def test_what_fires_together_and_what_repeats_another(books, feature):
+    record = books.atlas().feature(feature)
+    together = (Near(3, "third", 0.123, 0.456, 41.7), Near(4, "fourth", 0.1, 0.2, 2.25))
+    marked = replace(record, cofiring=together, duplicate_of=3, absorbed_into=4)
+    view = feature_view(marked, PointedTokens((), ()), {3: "third", 4: "fourth"})
+    assert [(one["lift"], one["correlation"], one["cosine"]) for one in view["cofiring"]] == [
+        ("42", "0.46", "0.12"), ("2.2", "0.20", "0.10"),
+    ]  # fmt: skip
+    assert [(flag["says"], flag["label"]) for flag in view["flags"]] == [
+        ("Repeats", "third"), ("May lose tokens to", "fourth"),
+    ]  # fmt: skip
+    rates = replace(record, sources={"a": 0.02, "b": 0.0, "c": 0.01}, languages={"en": 0.01}, density=0.01, firings=9)
+    (by_source,) = feature_view(rates, PointedTokens((), ()), {})["rates"]
+    assert [(row["name"], row["rate"]) for row in by_source["rows"]] == [("a", "2 %"), ("c", "1 %"), ("b", "0 %")]
+    assert 'width="120.0"' in by_source["rows"][0]["bar_html"] and "M60.0 " in by_source["rows"][0]["bar_html"]
+
+
+def test_what_is_unexplained_stands_under_each_token(client):
+    answer = client.post("/prompt", data={"text": "The fox sees a bear", "dictionary": "toy"})
+    found = Page(answer.text)
+    links = [a for a in found.all("a") if re.fullmatch("u[1-4]", a.get("class") or "")]
+    assert [a["href"] for a in links] == [f"#t{n}" for n in range(5)]
+    assert all("unexplained" in a["data-h"] for a in links) and "on average:" in found.text
+    told = client.post("/api/v1/encode", json={"text": "The fox sees a bear"}).json()["unexplained"]
+    assert [f"{100 * share:.0f} % unexplained" in a["data-h"] for share, a in zip(told, links, strict=True)] == [
+        True
+    ] * 5
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -154,16 +221,33 @@ def test_hostile_labels_and_tokens_stay_text(books, text):
     record = books.atlas().feature(0)
     raw = text.encode()
     context = Context((text, "x"), (raw, b"x"), (2.0, 1.0), 0, "top", 0, text, text, "en", 0)
-    bad = replace(record, label=text, contexts=(context,), promoted=((text, 1.0),), suppressed=((text, -1.0),),
-                  neighbours=((1, 0.5, text),), max_activation=2.0)  # fmt: skip
+    near = (Near(1, text, 0.5, 0.25, 3.0),)
+    silent = (replace(context, quantile="silent"),)
+    bad = replace(record, label=text, label_kind=f"judge:{text}", contexts=(context,), silent=silent,
+                  neighbours=near, cofiring=near, sources={text: 0.1, "b": 0.2}, languages={text: 0.1, "b": 0.2},
+                  duplicate_of=1, absorbed_into=2, firings=5, max_activation=2.0)  # fmt: skip
     pages = Pages(books)
     card = card_view(bad, why=text)
-    pointed = PointedTokens(((raw, 1.0),), ((raw, -1.0),))
-    feature_values = {"view": feature_view(bad, pointed), "layer": "1", "tokens": 1, "before": None, "after": None}
-    search_values = {"cards": [card], "units_html": "", "seconds": 0.0, "number": None, "json": "", "token": None}
+    sided = {**card, "auroc": "0.50", "side": "negative", "rate_pos": "1 of 2", "rate_neg": "1 of 2"}
+    pointed = PointedTokens(((raw, 1.0),), ((raw, -1.0),), raw)
+    atlas = books.atlas()
+    desk = {**desk_view(atlas, 0), "label": text, "notes": [text], "lists": [text]}
+    feature_values = {"view": feature_view(bad, pointed, {1: text, 2: text}), "desk": desk, "random_score": 0.5,
+                      "layer": "1", "tokens": 1, "before": None, "after": None}  # fmt: skip
+    search_values = {"cards": [card], "units_html": "", "seconds": 0.0, "number": None, "json": "", "token": None,
+                     "narrow": Narrowing(source=text), "choices": choices(atlas), "sentence": "", "wider": "/search",
+                     "like": "/search?q=1", "terms": [{"sign": "+", "feature": 1, "label": text}]}  # fmt: skip
+    cluster = {"name": text, "x": 0.5, "y": 0.5, "features": 3, "inside": [{"name": text, "features": 2}]}
+    map_values = {"outline": [cluster], "features": 3, "version": "1", "hits": [{"feature": 1, "label": text}],
+                  "chosen": {"feature": 1, "label": text, "there": True}, "run": text, "sentence": ""}  # fmt: skip
+    sets = {"positive": text, "negative": text, "fewest": 2, "most": 40, "longest": 600}
     drawn = [
         pages.draw("feature.html", dictionary="toy", **feature_values),
         pages.draw("search.html", query=text, by="words", dictionary="toy", **search_values),
+        pages.draw("search.html", query=text, by="words", dictionary="toy", **{**search_values, "sentence": text}),
+        pages.draw("map.html", query=text, dictionary="toy", **map_values),
+        pages.draw("map.html", query=text, dictionary="toy", **{**map_values, "outline": []}),
+        pages.draw("contrast.html", dictionary="toy", told=None, cards=[sided], sentence=text, **sets),
         pages.draw("error.html", status=404, sentence=text, again=True),
         pages.draw("prompt.html", dictionary="toy", text=text, view=None, waiting=text),
     ]
@@ -194,7 +278,18 @@ def test_scripts_build_nodes_from_text_only():
         for word in FORBIDDEN:
             assert word not in text, (script.name, word)
     assert sum(path.stat().st_size for path in (SERVE / "static").iterdir()) < 300_000
-    assert sum(path.stat().st_size for path in (SERVE / "static").glob("*.js")) < 40_000
+    assert sum(path.stat().st_size for path in (SERVE / "static").glob("*.js")) < 60_000
+
+
+def test_no_page_loads_more_script_than_it_should():
+    for template in (SERVE / "templates").glob("*.html"):
+        waiting = {"app.js", *re.findall(r'src="/static/([\w]+\.js)"', template.read_text())}
+        loaded = set()
+        while waiting:
+            script = waiting.pop()
+            loaded.add(script)
+            waiting |= set(re.findall(r'from "\./([\w]+\.js)"', (SERVE / "static" / script).read_text())) - loaded
+        assert sum((SERVE / "static" / script).stat().st_size for script in loaded) < 36_000, template.name
 
 
 def progress(stages, process=1, updated=None):

@@ -10,16 +10,18 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
+from monoscope.atlas.concept import coherence
 from monoscope.atlas.evidence import Evidence
 from monoscope.atlas.matching import ALSO, ALSO_WEIGHT
 from monoscope.atlas.query import Atlas
+from monoscope.atlas.schema import MEANING
 from monoscope.atlas.words import stem
 from monoscope.core.artifact import replacing
 from monoscope.core.errors import Damaged, SourceNotFound, Unavailable
 from monoscope.model.embedder import Embedder, load_embedder
 
-FILE = "meaning.npz"
 _MOST_WORDS = 16_000
 _SHORTEST = 3
 # Below this cosine words are strangers; at 1 a word of like meaning counts this much of the word itself.
@@ -28,19 +30,22 @@ _STRANGERS, _KIN_WEIGHT, _MOST_KIN = 0.5, 0.7, 10
 
 @dataclass(frozen=True)
 class Meaning:
-    """`words` are stems; `vectors` [words, 384] are of norm 1, float16."""
+    """`words` are stems; `vectors` [words, 384] are of norm 1, float16; `coherence` is one number a feature."""
 
     words: dict[str, int]
     vectors: np.ndarray
+    coherence: np.ndarray
 
     @classmethod
-    def make(cls, spoken: dict[str, tuple[str, float]], embedder: Embedder) -> "Meaning":
-        """Vectors for stems, each given with the form it is written in and its weight; the weightiest are kept."""
+    def make(cls, evidence: list[Evidence], n_features: int, embedder: Embedder) -> "Meaning":
+        """Vectors for the weightiest stems of the index, and from them how coherent each feature's words are."""
+        spoken = spoken_words(evidence)
         kept = [one for one in spoken if len(one) >= _SHORTEST and spoken[one][0].isalpha()]
         kept.sort(key=lambda one: (-spoken[one][1], one))
         kept = kept[:_MOST_WORDS]
         vectors = embedder.embed([spoken[one][0] for one in kept]).numpy().astype(np.float16)
-        return cls({one: number for number, one in enumerate(kept)}, vectors)
+        words = {one: number for number, one in enumerate(kept)}
+        return cls(words, vectors, _coherences(evidence, n_features, words, vectors))
 
     def kin(self, vector: np.ndarray, without: str = "") -> dict[str, float]:
         """The words nearest in meaning to a unit vector, with the weight they count for."""
@@ -55,20 +60,35 @@ class Meaning:
 
     def save(self, folder: Path, digest: str) -> None:
         """Keep it beside an atlas."""
-        with replacing(folder / FILE) as aside, aside.open("wb") as stream:
-            np.savez(stream, words=np.array(list(self.words)), vectors=self.vectors, digest=np.array(digest))
+        with replacing(folder / MEANING) as aside, aside.open("wb") as stream:
+            words, origin = np.array(list(self.words)), np.array(digest)
+            np.savez(stream, words=words, vectors=self.vectors, coherence=self.coherence, digest=origin)
 
     @classmethod
     def open(cls, folder: Path, digest: str) -> "Meaning | None":
         """The table of an atlas; None where there is none of this very atlas."""
         try:
-            with np.load(folder / FILE, allow_pickle=False) as found:
+            with np.load(folder / MEANING, allow_pickle=False) as found:
                 if str(found["digest"]) != digest:
                     return None
                 words = {word: number for number, word in enumerate(found["words"].tolist())}
-                return cls(words, found["vectors"])
+                return cls(words, found["vectors"], found["coherence"])
         except (OSError, ValueError, KeyError):
             return None
+
+
+def _coherences(
+    evidence: list[Evidence], n_features: int, words: dict[str, int], vectors: np.ndarray
+) -> Float[np.ndarray, "n_features"]:
+    """For each feature how near in meaning the words are that it peaks on, about the mean of all words."""
+    table = vectors.astype(np.float32)
+    table = table - table.mean(0) if len(table) else table
+    table /= np.maximum(1e-6, np.linalg.norm(table, axis=1, keepdims=True))
+    found = np.zeros(n_features, np.float16)
+    for one in evidence:
+        known = {word: table[words[word]] for word in one.peak if word in words}
+        found[one.feature] = coherence(one.peak, known)
+    return found
 
 
 def spoken_words(evidence: list[Evidence]) -> dict[str, tuple[str, float]]:

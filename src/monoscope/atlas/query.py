@@ -15,7 +15,7 @@ from monoscope.atlas.desk import Desk, DeskLabel
 from monoscope.atlas.highlights import COLUMNS, rank_highlights
 from monoscope.atlas.layout import FeatureMap
 from monoscope.atlas.sample import WINDOW
-from monoscope.atlas.schema import DARK, DATABASE, MANIFEST, TOKENS, VERSION
+from monoscope.atlas.schema import DARK, DATABASE, MANIFEST, MEANING, TOKENS, VERSION
 from monoscope.core.artifact import digest_file, digest_of, read_json
 from monoscope.core.errors import ArtifactNotFound, BadRequest, Damaged, FeatureNotFound
 from monoscope.core.pieces import token_pieces
@@ -25,7 +25,9 @@ _SUMMARY = ("features", "alive", "tokens", "seconds", "bytes", "dictionary", "mo
 _KEYS = (*_SUMMARY, "histogram_edges", "digests", "sources", "languages", "quality", "dictionary_digest")
 
 
-_PLAIN = ("feature", "label_control", "concept", "density", "firings", "mean", "p999", "max_activation", "max_token")
+# At this mean cosine the words of a feature are as good as one concept; far below, a little of the score stays.
+_COHERENT, _INCOHERENT = 0.5, 0.25
+_PLAIN = ("feature", "label_control", "density", "firings", "mean", "p999", "max_activation", "max_token")
 _PLAIN += ("typical_share", "typical_position")
 
 
@@ -274,6 +276,19 @@ class Atlas:
     def _columns(self) -> dict[str, np.ndarray]:
         return {}
 
+    @cached_property
+    def concepts(self) -> np.ndarray:
+        """How much each feature is a concept, 0 to 1: by its words, and by how near in meaning they are, if known."""
+        spelled = self.column("concept")
+        try:
+            with np.load(self.folder / MEANING, allow_pickle=False) as found:
+                if str(found["digest"]) == self.digest:
+                    near = np.minimum(1.0, found["coherence"].astype(np.float32) / _COHERENT)
+                    return spelled * np.maximum(near, _INCOHERENT)
+        except (OSError, ValueError, KeyError):
+            pass
+        return spelled
+
     @property
     def densities(self) -> np.ndarray:
         """The share of tokens on which each feature fires."""
@@ -335,8 +350,8 @@ class Atlas:
         )
 
     def highlights(self, count: int = 12) -> list[FeatureRecord]:
-        """Features worth a first look: well labelled, rare, and firing on varied words; no two near each other."""
-        return self.features(rank_highlights(self.rows(COLUMNS), self.store, count))
+        """Features worth a first look: concepts that are well labelled and rare; no two near each other."""
+        return self.features(rank_highlights(self.rows(COLUMNS), self.concepts, self.store, count))
 
     def _record(self, row: dict[str, Any], better: dict[int, DeskLabel]) -> FeatureRecord:
         others = self.labels_of([*row["neighbours"], *row["cofiring"]])
@@ -344,6 +359,7 @@ class Atlas:
         place = self.map.of(row["feature"]) if self.map is not None else None
         return FeatureRecord(
             label=label,
+            concept=float(self.concepts[row["feature"]]),
             label_score=score,
             label_kind=kind,
             histogram=Histogram(tuple(self.manifest["histogram_edges"]), tuple(row["histogram"])),

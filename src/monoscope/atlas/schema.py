@@ -15,6 +15,7 @@ from monoscope.harvest.token_store import TokenStore
 
 VERSION = 2
 DATABASE, MANIFEST, TOKENS, WORDS, DARK = "atlas.duckdb", "manifest.json", "tokens", "words.sqlite", "dark.npy"
+MEANING = "meaning.npz"
 _MISSES_SHOWN = 4
 
 

@@ -67,7 +67,7 @@ class Filters:
         if self.label_score_min is not None:
             passed &= atlas.column("label_score") >= self.label_score_min
         if self.concept_min is not None:
-            passed &= atlas.column("concept") >= self.concept_min
+            passed &= atlas.concepts >= self.concept_min
         for kind, name in (("source", self.source), ("language", self.language)):
             if name:
                 passed &= (density > 0) & (atlas.rates(kind, name) >= density)
@@ -207,7 +207,7 @@ def specific(atlas: Atlas, feature: int) -> float:
     """Between 0.5 and 1: rare features that are well labelled, and concepts, answer better than common words."""
     density, score = float(atlas.densities[feature]), float(atlas.column("label_score")[feature])
     rare = min(1.0, math.log(1 / max(density, 1e-6)) / math.log(1000))
-    concept = math.sqrt(max(0.0, float(atlas.column("concept")[feature])))
+    concept = math.sqrt(max(0.0, float(atlas.concepts[feature])))
     return 0.5 + 0.2 * rare + 0.3 * max(0.0, score - 0.5) + 0.15 * concept
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from monoscope.commands.terminal import AsJson, Name, app, tell
+from monoscope.commands.terminal import AsJson, Name, app, board, tell
 from monoscope.core.run import Run
 
 
@@ -66,6 +66,22 @@ def encode(
     from monoscope.printing import codes_text
 
     tell(explore.encode(Run(run), text, input, pool=pool, out=out, name=name), as_json, codes_text)
+
+
+@app.command(name="map")
+def draw_map(run: Path, *, name: Name = None, as_json: AsJson = False) -> None:
+    """A map of the features, on which those whose directions are alike lie together; the explorer shows it."""
+    from monoscope import explore
+
+    place = Run(run)
+    tell(
+        explore.draw_map(place, name, board(place)),
+        as_json,
+        lambda r: (
+            f"{r['features']:,} features of {r['name']} on the map, in {len(r['clusters'])} named groups"
+            + (" (was there already)" if r["skipped"] else "")
+        ),
+    )
 
 
 @app.command

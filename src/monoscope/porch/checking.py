@@ -54,9 +54,9 @@ def largest_difference(meant: Any, found: Any, where: str) -> float:
         if meant and all(type(item) is float for item in meant):
             return _of_floats(meant, found, where)
         return max((largest_difference(*pair, where) for pair in zip(meant, found, strict=True)), default=0.0)
-    if isinstance(meant, float):
+    if isinstance(meant, (float, np.floating)):
         _agree(isinstance(found, (int, float)) and not isinstance(found, bool), where)
-        difference = abs(meant - found)
+        difference = abs(float(meant) - found)
         _agree(math.isfinite(difference), where)
         return difference
     _agree(meant == found and type(meant) is type(found), where)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -34,9 +35,15 @@ class Origin:
     dictionary: Dictionary | None = None
 
     def batches(self, size: int) -> Iterator[list[FeatureRecord]]:
-        """The records, `size` at a time."""
-        for first in range(0, len(self.features), size):
-            yield self.atlas.features(self.features[first : first + size])
+        """The records, `size` at a time; the next are read while these are written."""
+        pieces = [self.features[first : first + size] for first in range(0, len(self.features), size)]
+        with ThreadPoolExecutor(max_workers=1) as ahead:
+            coming = [ahead.submit(self.atlas.features, piece) for piece in pieces[:1]]
+            for piece in pieces[1:]:
+                found = coming.pop().result()
+                coming.append(ahead.submit(self.atlas.features, piece))
+                yield found
+            yield from (last.result() for last in coming)
 
     @cached_property
     def site(self) -> Site:

@@ -17,7 +17,8 @@ from monoscope.render.svg import filled, sparkline_path
 from monoscope.render.tokens import BREAK, SPACE, TEXT, Part, display_units, plain_text
 
 _LONGEST_LABEL, _LONGEST_TITLE = 120, 160
-_SNIPPET_TOKENS = 22
+_SNIPPET_TOKENS, _HIGHLIGHTS = 22, 24
+_FENCE, _PARTED, _CUT = "\x00", "\x01", "\x02"
 TOP, SILENT = "top", "silent"
 _TITLES = {TOP: "Top activations", SILENT: "Silent near misses"}
 
@@ -29,16 +30,15 @@ def label_of(feature: int, label: str) -> str:
     return _short(label, _LONGEST_LABEL) or f"feature {feature}"
 
 
-def index_values(origin: Origin, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What the page knows from the start: a column for each figure of all features, and what they are of."""
+def index_values(origin: Origin) -> dict[str, Any]:
+    """What the page knows from the start, beside the columns of `line_values`."""
     chosen = set(origin.features)
-    first = [record.feature for record in origin.atlas.highlights(24) if record.feature in chosen]
+    first = [record.feature for record in origin.atlas.highlights(_HIGHLIGHTS) if record.feature in chosen]
     return {
         "about": {key: origin.about[key] for key in ("model", "site", "dictionary", "tokens", "of_features")},
         "credits": list(origin.credits),
         "highlights": first,
         "feature": list(origin.features),
-        **{name: [line[name] for line in lines] for name in ("label", "score", "density", "concept")},
     }
 
 
@@ -101,51 +101,66 @@ def feature_values(record: FeatureRecord, keep: Rounding) -> dict[str, Any]:
 def pieces_of(tokens: Sequence[bytes], activations: Sequence[float], largest: float, keep: Rounding) -> list[Piece]:
     """An example's pieces; texts on which nothing fires are joined.
 
-    Cost  tokens that are whole characters are looked up; only where a character is cut are units found anew.
+    Cost  silent tokens are looked up; only where a character is cut are the units of the whole example found anew.
     """
-    found: list[Piece] = []
-    text = ""
-    for parts, quiet, value in _units(tokens, activations):
-        if not value and quiet is not None:
-            text += quiet
+    texts = list(map(_SILENT_TEXT.__getitem__, tokens))
+    if _CUT in texts:
+        units = [(unit.parts, unit.value) for unit in display_units(tokens, activations)]
+        texts = [_text(parts) for parts, _ in units]
+    else:
+        units = [(_alone(token) if value else (), value) for token, value in zip(tokens, activations, strict=True)]
+    shaded: list[Piece] = []
+    for place, (parts, value) in enumerate(units):
+        if not value:
             continue
-        before, inside, after = _around(parts) if value else (parts, (), ())
-        pieces: list[Piece] = [_part(part) for part in before]
+        before, inside, after = _around(parts)
+        texts[place] = f"{_text(before)}{_FENCE}{len(shaded)}{_FENCE}{_text(after)}" if inside else _text(parts)
         if inside:
-            shade = level(value, largest)
-            pieces.append([shade if value > 0 else -shade, keep(value), *(_part(part) for part in inside)])
-        for piece in (*pieces, *(_part(part) for part in after)):
-            if isinstance(piece, str):
-                text += piece
-                continue
+            shade = level(value, largest) * (1 if value > 0 else -1)
+            shaded.append([shade, keep(value), *(_part(part) for part in inside)])
+    return list(_pieces("".join(texts).split(_FENCE), shaded))
+
+
+def _pieces(texts: Sequence[str], shaded: Sequence[Piece]) -> Iterator[Piece]:
+    """Every second text lies between fences: the number of a shaded unit, or kind and text of a part."""
+    for place, text in enumerate(texts):
+        if place % 2 == 0:
             if text:
-                found.append(text)
-                text = ""
-            found.append(piece)
-    return [*found, text] if text else found
+                yield text
+            continue
+        kind, parted, shown = text.partition(_PARTED)
+        yield [kind, shown] if parted else shaded[int(text)]
 
 
-def _units(
-    tokens: Sequence[bytes], activations: Sequence[float]
-) -> Iterator[tuple[tuple[Part, ...], str | None, float]]:
-    """For each unit its parts, their text where that is all they are, and the value."""
-    alone = [_alone(token, value != 0) for token, value in zip(tokens, activations, strict=True)]
-    if None in alone:
-        units = display_units(tokens, activations)
-        return ((unit.parts, None, unit.value) for unit in units)
-    return ((*found, value) for found, value in zip(alone, activations, strict=True) if found is not None)
+def _text(parts: Sequence[Part]) -> str:
+    """Parts as one text; those that are no text stand between fences, which no clean text holds."""
+    return "".join(
+        part.text if part.kind in (TEXT, SPACE) else f"{_FENCE}{part.kind}{_PARTED}{part.text}{_FENCE}"
+        for part in parts
+    )
+
+
+class _SilentText(dict[bytes, str]):
+    """What a token on which nothing fires shows; `_CUT` for one that begins or ends within a character."""
+
+    def __missing__(self, token: bytes) -> str:
+        try:
+            token.decode()
+        except UnicodeDecodeError:
+            found = _CUT
+        else:
+            found = _text(display_units([token])[0].parts)
+        self[token] = found
+        return found
+
+
+_SILENT_TEXT = _SilentText()
 
 
 @lru_cache(maxsize=1 << 18)
-def _alone(token: bytes, active: bool) -> tuple[tuple[Part, ...], str | None] | None:
-    """A token that is a unit by itself: its parts, and their text if that is all; None where it cuts a character."""
-    try:
-        token.decode()
-    except UnicodeDecodeError:
-        return None
-    parts = display_units([token], [float(active)])[0].parts
-    plain = all(part.kind in (TEXT, SPACE) for part in parts)
-    return parts, "".join(part.text for part in parts) if plain else None
+def _alone(token: bytes) -> tuple[Part, ...]:
+    """The parts of a whole token on which a feature fires."""
+    return display_units([token], [1.0])[0].parts
 
 
 def _around(parts: tuple[Part, ...]) -> tuple[tuple[Part, ...], tuple[Part, ...], tuple[Part, ...]]:

@@ -31,16 +31,21 @@ def write_pages(folder: Path, origin: Origin, progress: Progress) -> float:
     data.mkdir()
     _write_frame(folder, origin)
     cards: list[dict[str, Any]] = []
-    lines: list[dict[str, Any]] = []
+    lines: dict[str, list[Any]] = {}
     for number, records in enumerate(origin.batches(FEATURES_A_SHARD)):
         _write(data / f"features-{number}.js", "features", number, [feature_values(each, keep) for each in records])
-        cards += [card_values(record, keep) for record in records]
-        lines += [line_values(record, keep) for record in records]
+        for record in records:
+            cards.append(card_values(record, keep))
+            for name, value in line_values(record, keep).items():
+                lines.setdefault(name, []).append(value)
+        place = (number + 1) * FEATURES_A_SHARD
+        if place % CARDS_A_SHARD == 0 or place >= len(origin.features):
+            shard = (place - 1) // CARDS_A_SHARD
+            _write(data / f"cards-{shard}.js", "cards", shard, cards)
+            cards = []
         progress.advance(len(records))
-    for number, first in enumerate(range(0, len(cards), CARDS_A_SHARD)):
-        _write(data / f"cards-{number}.js", "cards", number, cards[first : first + CARDS_A_SHARD])
-    index = {"shards": {"features": FEATURES_A_SHARD, "cards": CARDS_A_SHARD}, **index_values(origin, lines)}
-    _write(data / "index.js", "index", 0, index)
+    shards = {"features": FEATURES_A_SHARD, "cards": CARDS_A_SHARD}
+    _write(data / "index.js", "index", 0, {"shards": shards, **index_values(origin), **lines})
     return keep.error
 
 

@@ -43,6 +43,9 @@ POSITIVE_LIGHT = ("#feece0", "#ffdec6", "#fecfad", "#fcc194", "#fab27b", "#f8a36
 NEGATIVE_LIGHT = ("#e7f1fe", "#d5e7fe", "#c3dcfe", "#b0d2ff", "#9dc8fe", "#8bbdfd", "#78b2fc", "#65a7fa")
 POSITIVE_DARK = ("#342117", "#432716", "#512c15", "#603113", "#6f360f", "#7f3b08", "#8e4001", "#9c4700")
 NEGATIVE_DARK = ("#1d2638", "#202e49", "#22365b", "#243e6e", "#274581", "#294d94", "#2a55a8", "#2c5dbd")
+# For groups on the map; after Okabe and Ito, each at least 3 : 1 against the ground.
+GROUPS_LIGHT = ("#0072b2", "#b8500f", "#00805e", "#a3487f", "#5b6fb5", "#8a6d00", "#00798c", "#7a5b48")
+GROUPS_DARK = ("#5aaee6", "#f0955a", "#4fc3a1", "#dd8fbf", "#9aa9e8", "#d9b64a", "#4fc0cf", "#c3a58f")
 
 
 def level(value: float, largest: float) -> int:
@@ -69,8 +72,8 @@ def signed(value: float, digits: int = 2) -> str:
 
 def colours_css() -> str:
     """The style sheet `colours.css`, whole."""
-    light = _variables(LIGHT, POSITIVE_LIGHT, NEGATIVE_LIGHT)
-    dark = _variables(DARK, POSITIVE_DARK, NEGATIVE_DARK)
+    light = _variables({**LIGHT, **_groups(GROUPS_LIGHT)}, POSITIVE_LIGHT, NEGATIVE_LIGHT)
+    dark = _variables({**DARK, **_groups(GROUPS_DARK)}, POSITIVE_DARK, NEGATIVE_DARK)
     rules = [
         "/* Made by monoscope.render.scale.colours_css(); a test holds this file to it. */",
         f":root {{\n  color-scheme: light dark;\n{light}}}",
@@ -87,6 +90,10 @@ def colours_css() -> str:
         "}",
     ]
     return "\n".join(rules) + "\n"
+
+
+def _groups(colours: tuple[str, ...]) -> dict[str, str]:
+    return {f"g{n}": colour for n, colour in enumerate(colours)}
 
 
 def _all(signs: str, levels: range) -> str:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 
 _FLOOR = 0.06
+_BAR_WIDTH, _BAR_HEIGHT = 120, 8
 _SPARK_BARS, _SPARK_WIDTH, _SPARK_HEIGHT = 12, 60, 16
 
 
@@ -59,6 +60,18 @@ def sparkline_path(counts: Sequence[int]) -> str:
         f"M{number * step:.1f} {_SPARK_HEIGHT}v-{share * _SPARK_HEIGHT:.1f}h{step - 1:.1f}V{_SPARK_HEIGHT}z"
         for number, share in enumerate(_heights(merged))
         if share
+    )
+
+
+def share_bar(share: float, mark: float | None = None) -> str:
+    """A lying bar for a share of 1, and a line where `mark` stands; decoration, as the number stands beside it."""
+    wide = _BAR_WIDTH * min(1.0, max(0.0, share))
+    line = (
+        "" if mark is None else f'<path class="at" d="M{_BAR_WIDTH * min(1.0, max(0.0, mark)):.1f} 0v{_BAR_HEIGHT}"/>'
+    )
+    return (
+        f'<svg class="share" viewBox="0 0 {_BAR_WIDTH} {_BAR_HEIGHT}" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect width="{wide:.1f}" height="{_BAR_HEIGHT}"/>{line}</svg>'
     )
 
 

@@ -99,13 +99,32 @@ def around(units: Sequence[Unit], most: int) -> tuple[Sequence[Unit], bool, bool
     return units[start : start + most], start > 0, start + most < len(units)
 
 
-def units_html(units: Sequence[Unit], largest: float, *, links: str | None = None, chosen: int | None = None) -> str:
+def units_html(
+    units: Sequence[Unit],
+    largest: float,
+    *,
+    links: str | None = None,
+    chosen: int | None = None,
+    mark: int | None = None,
+) -> str:
     """Units as HTML, every text escaped: bare text where nothing fires, `<span>` with level and hover text elsewhere.
 
     `links`, when given, is an address ending in a parameter to which each unit's position is added; `chosen` is the
-    position whose link is the current one.
+    position whose link is the current one. The unit that holds the token `mark` is marked where it does not fire.
     """
-    return "".join(_unit_html(unit, largest, links, chosen) for unit in units)
+    return "".join(_unit_html(unit, largest, links, chosen, mark) for unit in units)
+
+
+def told_html(units: Sequence[Unit], told: Sequence[tuple[str, str]], links: str) -> str:
+    """Units as links, each with a class and a hover text of its own; `links` ends where a position is added."""
+    found = []
+    for unit, (shade, hover) in zip(units, told, strict=True):
+        before, inside, breaks = _around_shade(unit)
+        if inside:
+            address = f"{html.escape(links)}{unit.first}"
+            inside = f'<a class="{html.escape(shade)}" href="{address}" data-h="{html.escape(hover)}">{inside}</a>'
+        found.append(before + inside + breaks)
+    return "".join(found)
 
 
 def units_json(units: Sequence[Unit], largest: float) -> list[dict[str, object]]:
@@ -257,7 +276,7 @@ def _part_html(part: Part) -> str:
     return text
 
 
-def _unit_html(unit: Unit, largest: float, links: str | None, chosen: int | None) -> str:
+def _unit_html(unit: Unit, largest: float, links: str | None, chosen: int | None, mark: int | None) -> str:
     shade = level_class(unit.value, largest)
     before, inside, breaks = _around_shade(unit)
     if links is not None and inside:
@@ -265,6 +284,8 @@ def _unit_html(unit: Unit, largest: float, links: str | None, chosen: int | None
         current = ' aria-current="true"' if chosen == unit.first else ""
         return f'{before}<a{wanted}{current} href="{html.escape(links)}{unit.first}">{inside}</a>{breaks}'
     if not shade:
+        if mark is not None and inside and unit.first <= mark < unit.first + len(unit.values):
+            inside = f'<span class="here">{inside}</span>'
         return before + inside + breaks
     hover = html.escape(hover_text(unit, largest))
     return f'{before}<span class="{shade}" data-h="{hover}" data-v="{unit.value:.4g}">{inside}</span>{breaks}'

@@ -4,23 +4,26 @@ import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import iterate_in_threadpool
 
 from monoscope.atlas.values import hit_values
 from monoscope.render.tokens import display_units, units_json
+from monoscope.serve.contrasting import MOST_TEXT, MOST_TEXTS, tell_apart
 from monoscope.serve.errors import spoken
 from monoscope.serve.library import Library
 from monoscope.serve.lookup import MOST_QUERY, find, labels_of
+from monoscope.serve.mapping import levels_of, map_of, points, version_of
+from monoscope.serve.narrowing import Narrowing, narrowing
+from monoscope.serve.notes import FeatureId
 from monoscope.serve.present import feature_with_units, shown_values
 from monoscope.serve.reading import MOST_CHARACTERS, read_text
 from monoscope.serve.steering import MOST_ANSWER_TOKENS, Ask, Record, check_ask, steer_events
 from monoscope.steer.edits import parse_edit
 from monoscope.steer.presets import Preset, delete_preset, save_preset
 
-FeatureId = Annotated[int, Path(ge=0, le=2**53)]
 _TOP_FEATURES = 5
 
 
@@ -32,6 +35,16 @@ class EncodeBody(BaseModel):
     feature: int | None = Field(None, ge=0, le=2**53)
     dictionary: str | None = Field(None, max_length=100)
     top: int = Field(_TOP_FEATURES, ge=1, le=64)
+
+
+class ContrastBody(BaseModel):
+    """Two sets of texts; half of each chooses features, the other half proves them."""
+
+    model_config = ConfigDict(extra="forbid")
+    positive: list[Annotated[str, Field(max_length=MOST_TEXT)]] = Field(max_length=MOST_TEXTS)
+    negative: list[Annotated[str, Field(max_length=MOST_TEXT)]] = Field(max_length=MOST_TEXTS)
+    limit: int = Field(20, ge=1, le=100)
+    dictionary: str | None = Field(None, max_length=100)
 
 
 class SteerBody(BaseModel):
@@ -61,6 +74,8 @@ def api_routes(books: Library) -> APIRouter:
     """The routes, reading from one library."""
     routes = APIRouter(prefix="/api/v1", tags=["explorer"])
     _add_reading(routes, books)
+    _add_finding(routes, books)
+    _add_map(routes, books)
     _add_steering(routes, books)
     _add_presets(routes, books)
     return routes
@@ -78,24 +93,6 @@ def _add_reading(routes: APIRouter, books: Library) -> None:
         """How far the making of the run is."""
         return books.progress()
 
-    @routes.get("/search")
-    def search(
-        q: Annotated[str, Query(max_length=MOST_QUERY)],
-        by: str = "words",
-        limit: Annotated[int, Query(ge=1, le=100)] = 20,
-        token: Annotated[int | None, Query(ge=0, le=100_000)] = None,
-        dictionary: str | None = None,
-    ) -> dict[str, Any]:
-        """Features that answer a query: by words, or by a prompt on which they fire."""
-        found = find(books, dictionary, q, by=by, limit=limit, token=token)
-        name = books.choose(dictionary)
-        records = books.atlas(name).features([hit.feature for hit in found.hits])
-        results = [
-            {**hit_values(hit), "shown": shown_values(record, hit.why)}
-            for hit, record in zip(found.hits, records, strict=True)
-        ]
-        return {"query": q, "by": by, "dictionary": name, "seconds": found.seconds, "results": results}
-
     @routes.get("/features/{dictionary}/{feature}")
     def feature(dictionary: str, feature: FeatureId, brief: bool = False) -> dict[str, Any]:
         """One feature with its evidence; `brief` gives its number and the label to show, nothing else."""
@@ -103,12 +100,82 @@ def _add_reading(routes: APIRouter, books: Library) -> None:
         atlas.check_feature(feature)
         if brief:
             return {"feature": feature, "label": labels_of(books, dictionary, {feature})[feature]}
-        return feature_with_units(atlas.feature(feature))
+        return {**feature_with_units(atlas.feature(feature)), "notes": atlas.desk.notes(feature)}
 
     @routes.post("/encode")
     def encode(body: EncodeBody) -> dict[str, Any]:
-        """Which features fire on each token of a text."""
+        """Which features fire on each token of a text, and what share of its variance they leave unexplained."""
         return encoded(books, body)
+
+
+def _add_finding(routes: APIRouter, books: Library) -> None:
+    @routes.get("/search")
+    def search(
+        narrow: Annotated[Narrowing, Depends(narrowing)],
+        q: Annotated[str, Query(max_length=MOST_QUERY)],
+        by: str = "words",
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        token: Annotated[int | None, Query(ge=0, le=100_000)] = None,
+        dictionary: str | None = None,
+    ) -> dict[str, Any]:
+        """Features that answer a query: by words, by a prompt on which they fire, by a token that they raise, or like
+        others (`12 - 45 + 67`)."""
+        found = find(books, dictionary, q, by=by, limit=limit, token=token, filters=narrow.filters())
+        name = books.choose(dictionary)
+        results = _shown(books, name, [(hit_values(hit), hit.why) for hit in found.hits])
+        return {
+            "query": q,
+            "by": by,
+            "filters": narrow.given,
+            "dictionary": name,
+            "seconds": found.seconds,
+            "results": results,
+        }
+
+    @routes.post("/contrast")
+    def contrast(body: ContrastBody) -> dict[str, Any]:
+        """Features that tell two sets of texts apart, with figures from texts that did not choose them."""
+        name = books.choose(body.dictionary)
+        told = tell_apart(books, name, body.positive, body.negative, limit=body.limit)
+        labels = labels_of(books, name, {hit.feature for hit in told.hits})
+        hits = [({**vars(hit), "label": labels[hit.feature]}, "") for hit in told.hits]
+        return {
+            "dictionary": name,
+            "positive": told.positive,
+            "negative": told.negative,
+            "proved_on": list(told.proved_on),
+            "seconds": told.seconds,
+            "results": _shown(books, name, hits),
+        }
+
+
+def _shown(books: Library, name: str, hits: list[tuple[dict[str, Any], str]]) -> list[dict[str, Any]]:
+    """Results with the cards that a script draws of them; each comes with why it is there."""
+    records = books.atlas(name).features([values["feature"] for values, _ in hits])
+    return [{**values, "shown": shown_values(record, why)} for (values, why), record in zip(hits, records, strict=True)]
+
+
+def _add_map(routes: APIRouter, books: Library) -> None:
+    @routes.get("/map/{dictionary}")
+    def clusters(dictionary: str) -> dict[str, Any]:
+        """The named clusters of the map, by level from coarse to fine; places lie between 0 and 1."""
+        found = map_of(books.atlas(dictionary))
+        return {
+            "dictionary": dictionary,
+            "features": len(found.features),
+            "version": version_of(found),
+            "levels": levels_of(found),
+        }
+
+    @routes.get("/map/{dictionary}/points", response_class=Response)
+    def map_points(dictionary: str, v: Annotated[str, Query(max_length=64)] = "") -> Response:
+        """The points, ten bytes each, little-endian: feature (4), x (2), y (2), fine cluster (2).
+
+        With the version of the map as `v` the answer may be kept for ever.
+        """
+        found = map_of(books.atlas(dictionary))
+        kept = "private, max-age=31536000, immutable" if v == version_of(found) else "no-store"
+        return Response(points(found), media_type="application/octet-stream", headers={"cache-control": kept})
 
 
 def encoded(books: Library, body: EncodeBody) -> dict[str, Any]:
@@ -123,13 +190,14 @@ def encoded(books: Library, body: EncodeBody) -> dict[str, Any]:
             most = float(dictionary.stats.max[body.feature])
             units = display_units(read.tokens, values, special=read.special)
             return {"feature": body.feature, "units": units_json(units, most), "max": max(values), "largest": most}
-        codes = read.codes(dictionary)
+        found = read.encoded(dictionary)
     units = display_units(read.tokens, special=read.special)
-    shown = [row[: body.top] for row in codes]
+    shown = [row[: body.top] for row in found.codes]
     labels = labels_of(books, body.dictionary, {feature for row in shown for feature, _ in row})
     return {
         "units": units_json(units, 0.0),
         "codes": [[[feature, round(value, 4)] for feature, value in row] for row in shown],
+        "unexplained": found.unexplained,
         "labels": {str(feature): label for feature, label in labels.items()},
     }
 

@@ -20,10 +20,12 @@ from starlette.exceptions import HTTPException
 from monoscope.core.errors import BadRequest, MonoscopeError, Unavailable
 from monoscope.core.run import Run
 from monoscope.serve.api import api_routes
+from monoscope.serve.drawing import error_page
 from monoscope.serve.errors import RETRY_SECONDS, sentence_of, spoken, status_of
 from monoscope.serve.guard import Guard, is_loopback
 from monoscope.serve.library import Library
-from monoscope.serve.pages import error_page, page_routes
+from monoscope.serve.notes import note_routes
+from monoscope.serve.pages import page_routes
 
 WANTED_PORT = 8421
 _PORTS_TRIED = 50
@@ -82,6 +84,7 @@ def create_app(
     app.state.library = books
     app.get("/healthz", include_in_schema=False)(lambda: PlainTextResponse("ok"))
     app.include_router(api_routes(books))
+    app.include_router(note_routes(books))
     app.include_router(page_routes(books))
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     _answer_errors(app, books)

@@ -21,6 +21,7 @@ from monoscope.dictionary.base import Dictionary
 from monoscope.dictionary.shelf import load_dictionary
 from monoscope.model.transformer import LanguageModel, load_model
 from monoscope.serve.queue import Queue
+from monoscope.serve.shelf import Shelf, Stamp, stamp_of
 from monoscope.steer.presets import Preset, list_presets, load_preset
 
 _STALE_SECONDS = 120.0
@@ -52,8 +53,8 @@ class Library:
         self.queue = Queue()
         self._wanted = name
         self._lock = threading.RLock()
-        self._atlases: dict[str, Atlas] = {}
-        self._dictionaries: dict[str, Dictionary] = {}
+        self._shelf = Shelf()
+        self._dictionaries: dict[str, tuple[Stamp, Dictionary]] = {}
         self._model: LanguageModel | None = None
         self._model_error = ""
         self._loader: threading.Thread | None = None
@@ -85,20 +86,18 @@ class Library:
         return name or names[0]
 
     def atlas(self, name: str | None = None) -> Atlas:
-        """An atlas; any number of readers may use it."""
-        name = self.choose(name)
-        with self._lock:
-            if name not in self._atlases:
-                self._atlases[name] = Atlas.open(self.run.atlas(name))
-            return self._atlases[name]
+        """An atlas as it lies on the disk now; any number of readers may use it."""
+        return self._shelf.get(self.run.atlas(self.choose(name)))
 
     def dictionary(self, name: str | None = None) -> Dictionary:
-        """The weights of a dictionary."""
+        """The weights of a dictionary as they lie on the disk now."""
         name = self.choose(name)
+        stamp = stamp_of(self.run.dictionary(name), ("monoscope.json",))
         with self._lock:
-            if name not in self._dictionaries:
-                self._dictionaries[name] = load_dictionary(self.run.dictionary(name))
-            return self._dictionaries[name]
+            held = self._dictionaries.get(name)
+            if held is None or held[0] != stamp:
+                held = self._dictionaries[name] = stamp, load_dictionary(self.run.dictionary(name))
+            return held[1]
 
     def start_model(self) -> None:
         """Begin to load the model, unless that has begun already."""

@@ -4,7 +4,8 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from monoscope.atlas.search import SearchHit, search_prompt, search_words
+from monoscope.atlas.likeness import parse_expression, search_like, search_token
+from monoscope.atlas.search import ALL, Filters, SearchHit, search_prompt, search_words
 from monoscope.core.errors import BadRequest
 from monoscope.core.pieces import token_pieces
 from monoscope.render.tokens import Unit, display_units
@@ -13,7 +14,8 @@ from monoscope.serve.present import label_of
 from monoscope.serve.reading import ReadText, read_text
 
 MOST_QUERY = 2_000
-WAYS = ("words", "prompt")
+MOST_TERMS = 32
+WAYS = ("words", "prompt", "token", "like")
 
 
 @dataclass(frozen=True)
@@ -25,44 +27,78 @@ class Found:
     units: tuple[Unit, ...] = ()
 
 
-def find(
-    books: Library, name: str | None, query: str, *, by: str = "words", limit: int = 20, token: int | None = None
+def find(  # noqa: PLR0913
+    books: Library,
+    name: str | None,
+    query: str,
+    *,
+    by: str = "words",
+    limit: int = 20,
+    token: int | None = None,
+    filters: Filters = ALL,
 ) -> Found:
     """Features that answer a query. `token` narrows a prompt to one of its tokens.
 
     Raises
-        BadRequest   the query is empty, too long, or the way is unknown.
-        Unavailable  a prompt needs the model, which is not loaded yet.
+        BadRequest       the query is empty, too long or not understood, or the way is unknown.
+        FeatureNotFound  likeness is asked with a number that no feature has.
+        Unavailable      a prompt needs the model, which is not loaded yet.
     """
     if by not in WAYS:
-        raise BadRequest(f"Search by words or by prompt, not by {by[:40]!r}.")
+        raise BadRequest(f"Search by {', '.join(WAYS[:-1])} or {WAYS[-1]}, not by {by[:40]!r}.")
     if not query.strip():
         raise BadRequest("The query is empty; say what to look for.")
     if len(query) > MOST_QUERY:
         raise BadRequest(f"The query has {len(query):,} characters; {MOST_QUERY:,} are read at most.")
     began = time.perf_counter()
+    if by == "prompt":
+        hits, units = _by_prompt(books, name, query, limit, token, filters)
+        return Found(hits, time.perf_counter() - began, units)
     atlas = books.atlas(name)
     if by == "words":
-        return Found(search_words(atlas, query, limit=limit), time.perf_counter() - began)
-    dictionary, model = books.dictionary(name), books.model()
+        hits = search_words(atlas, query, limit, filters)
+    elif by == "token":
+        hits = search_token(atlas, query, limit, filters)
+    else:
+        terms_of(query)
+        hits = search_like(atlas, books.dictionary(name), query, limit, filters)
+    return Found(hits, time.perf_counter() - began)
+
+
+def terms_of(query: str) -> list[tuple[int, float]]:
+    """The features and signs of a search by likeness.
+
+    Raises
+        BadRequest  it is no such expression, or a long one.
+    """
+    terms = parse_expression(query)
+    if len(terms) > MOST_TERMS:
+        raise BadRequest(f"There are {len(terms)} features in this search; {MOST_TERMS} are added up at most.")
+    return terms
+
+
+def _by_prompt(  # noqa: PLR0913
+    books: Library, name: str | None, query: str, limit: int, token: int | None, filters: Filters
+) -> tuple[list[SearchHit], tuple[Unit, ...]]:
+    atlas, dictionary, model = books.atlas(name), books.dictionary(name), books.model()
     with books.queue.turn():
         read = read_text(model, dictionary, query)
+    units = display_units(read.tokens, special=read.special)
     rows = [row for row, kept in enumerate(read.kept) if kept]
     wanted = None if token is None else _row_of(read, token)
     if wanted is not None and wanted not in rows:
-        hits = []
-    else:
-        pieces = token_pieces(read.tokens)
-        place = None if wanted is None else rows.index(wanted)
-        hits = search_prompt(atlas, dictionary, read.x[rows], [pieces[i] for i in rows], token=place, limit=limit)
-    units = display_units(read.tokens, special=read.special)
-    return Found(hits, time.perf_counter() - began, units)
+        return [], units
+    pieces = token_pieces(read.tokens)
+    place = None if wanted is None else rows.index(wanted)
+    kept = [pieces[i] for i in rows]
+    hits = search_prompt(atlas, dictionary, read.x[rows], kept, token=place, limit=limit, filters=filters)
+    return hits, units
 
 
 def labels_of(books: Library, name: str | None, features: Collection[int]) -> dict[int, str]:
     """Labels of some features."""
-    rows = books.atlas(name).rows("feature, label", sorted(features)) if features else []
-    return {row["feature"]: label_of(row["feature"], row["label"]) for row in rows}
+    labels = books.atlas(name).labels_of(sorted(features)) if features else {}
+    return {feature: label_of(feature, label) for feature, label in labels.items()}
 
 
 def _row_of(read: ReadText, token: int) -> int:

@@ -1,27 +1,25 @@
 """The pages: drawn on the server, complete without script wherever that can be."""
 
-from collections.abc import Mapping
-from pathlib import Path as Folder
 from typing import Annotated, Any
-from urllib.parse import parse_qs, quote, urlencode
+from urllib.parse import quote, urlencode
 
-from fastapi import APIRouter, Path, Query, Request
-from fastapi.responses import HTMLResponse, Response
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
 from monoscope.core.errors import MonoscopeError, Unavailable
-from monoscope.core.site import Site
-from monoscope.render.tokens import parts_html, plain_text, text_parts, units_html
+from monoscope.render.tokens import parts_html, plain_text, text_parts
 from monoscope.serve.controls import controls_of
-from monoscope.serve.examples import example_queries
+from monoscope.serve.drawing import Pages, form_of, layer_of, model_name
+from monoscope.serve.evidence import desk_view, feature_view, pointed_tokens
+from monoscope.serve.finding import add_finding
 from monoscope.serve.library import About, Library
-from monoscope.serve.lookup import MOST_QUERY, find, labels_of
-from monoscope.serve.present import card_view, feature_view, pointed_tokens
+from monoscope.serve.lookup import MOST_QUERY, labels_of
+from monoscope.serve.notes import FeatureId, keep_label, keep_note
 from monoscope.serve.prompts import prompt_view
+from monoscope.serve.quality import label_figures, random_score, unexplained_figures
 from monoscope.steer.edits import parse_edit
 
-HIGHLIGHTS = 12
 FIGURES = (
     ("fvu", "FVU", "variance left unexplained", "sum |x - reconstruction|² / sum |x - mean|²; 0 is perfect"),
     ("l0", "L0", "features a token uses", "mean number of features above 0 on a token"),
@@ -31,16 +29,6 @@ FIGURES = (
     ),
 )  # fmt: skip
 
-_environment = Environment(
-    loader=FileSystemLoader(Folder(__file__).parent / "templates"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_environment.filters["plain"] = plain_text
-_environment.filters["address"] = lambda text: quote(str(text), safe="")
-
 
 def page_routes(books: Library) -> APIRouter:
     """The routes, reading from one library."""
@@ -48,53 +36,9 @@ def page_routes(books: Library) -> APIRouter:
     pages = Pages(books)
     _add_home(routes, pages)
     _add_features(routes, pages)
+    add_finding(routes, pages)
     _add_model_pages(routes, pages)
     return routes
-
-
-class Pages:
-    """Draws pages from a library. Mutable: it remembers the costly parts of the first page."""
-
-    def __init__(self, books: Library) -> None:
-        self.books = books
-        self._home: dict[str, dict[str, Any]] = {}
-
-    def draw(self, template: str, **values: Any) -> HTMLResponse:
-        """One page."""
-        about = _about(self.books)
-        common = {
-            "about": about,
-            "here": "",
-            "query": "",
-            "by": "words",
-            "dictionary": about.dictionary if about else "",
-        }
-        return HTMLResponse(_environment.get_template(template).render({**common, **values}))
-
-    def home(self, name: str) -> dict[str, Any]:
-        """The highlights and queries of a dictionary's first page."""
-        if name not in self._home:
-            atlas = self.books.atlas(name)
-            cards = [card_view(record) for record in atlas.highlights(HIGHLIGHTS)]
-            self._home[name] = {"cards": cards, "examples": example_queries(atlas)}
-        return self._home[name]
-
-
-def error_page(
-    books: Library, request: Request, status: int, sentence: str, headers: Mapping[str, str] | None = None
-) -> Response:
-    """One sentence, and where to go from here."""
-    page = Pages(books).draw("error.html", status=status, sentence=sentence, again=request.method == "GET")
-    page.status_code = status
-    page.headers.update(headers or {})
-    return page
-
-
-def _about(books: Library) -> About | None:
-    try:
-        return books.about()
-    except MonoscopeError:
-        return None
 
 
 def _add_home(routes: APIRouter, pages: Pages) -> None:
@@ -107,12 +51,15 @@ def _add_home(routes: APIRouter, pages: Pages) -> None:
         books.start_model()
         about = books.about()
         demo = books.demo()
+        manifest = books.atlas(about.dictionary).manifest
         return pages.draw(
             "home.html",
             **pages.home(about.dictionary),
-            layer=_layer(about.site),
+            layer=layer_of(about.site),
             model_name=model_name(about.model),
             figures=_figures(about),
+            label_figures=label_figures(manifest),
+            unexplained=unexplained_figures(manifest),
             demo=demo and _demo_view(books, about.dictionary, demo),
         )
 
@@ -150,72 +97,43 @@ def _named_edits(books: Library, name: str, edits: list[str]) -> list[dict[str, 
         return []
 
 
-def _layer(site: str) -> str:
-    try:
-        return str(Site.parse(site).layer)
-    except MonoscopeError:
-        return site
-
-
-def model_name(source: str) -> str:
-    """A model's source as people call it; never a folder of this machine."""
-    return plain_text(source.rstrip("/").rpartition("/")[2] or source)[:80]
-
-
 def _add_features(routes: APIRouter, pages: Pages) -> None:
     books = pages.books
 
-    @routes.get("/search")
-    def search(
-        q: Annotated[str, Query(max_length=MOST_QUERY)] = "",
-        by: str = "words",
-        limit: Annotated[int, Query(ge=1, le=100)] = 20,
-        token: Annotated[int | None, Query(ge=0, le=100_000)] = None,
-        dictionary: str | None = None,
-    ) -> HTMLResponse:
-        name = books.choose(dictionary)
-        values: dict[str, Any] = {"query": q, "by": by, "dictionary": name, "here": "search", "token": token}
-        if not q.strip():
-            return pages.draw("search.html", **values, cards=[], units_html="", seconds=0.0, number=None, json="")
-        found = find(books, name, q, by=by, limit=limit, token=token)
-        records = books.atlas(name).features([hit.feature for hit in found.hits])
-        cards = [
-            card_view(record, score=hit.score, why=hit.why) for record, hit in zip(records, found.hits, strict=True)
-        ]
-        base = {"q": q, "by": by, "dictionary": name, "limit": limit}
-        return pages.draw(
-            "search.html",
-            **values,
-            cards=cards,
-            units_html=units_html(found.units, 0.0, links=f"/search?{urlencode(base)}&token=", chosen=token),
-            seconds=found.seconds,
-            number=_number(q, books, name),
-            json=f"/api/v1/search?{urlencode(base)}",
-        )
-
     @routes.get("/f/{dictionary}/{feature}")
-    def feature(dictionary: str, feature: Annotated[int, Path(ge=0, le=2**53)]) -> HTMLResponse:
+    def feature(dictionary: str, feature: FeatureId) -> HTMLResponse:
         atlas = books.atlas(dictionary)
         about = books.about(dictionary)
-        view = feature_view(atlas.feature(feature), pointed_tokens(atlas, feature))
+        record = atlas.feature(feature)
+        flagged = [other for other in (record.duplicate_of, record.absorbed_into) if other is not None]
         return pages.draw(
             "feature.html",
             here="search",
             dictionary=dictionary,
-            view=view,
-            layer=_layer(about.site),
+            view=feature_view(record, pointed_tokens(atlas, feature), labels_of(books, dictionary, flagged)),
+            desk=desk_view(atlas, feature),
+            random_score=random_score(atlas.manifest),
+            layer=layer_of(about.site),
             tokens=about.tokens,
             before=feature - 1 if feature > 0 else None,
             after=feature + 1 if feature + 1 < atlas.n_features else None,
         )
 
+    @routes.post("/f/{dictionary}/{feature}/notes")
+    async def note(dictionary: str, feature: FeatureId, request: Request) -> RedirectResponse:
+        text = (await form_of(request)).get("text", "")
+        await run_in_threadpool(keep_note, books, dictionary, feature, text)
+        return _back_to(dictionary, feature, "notes")
 
-def _number(query: str, books: Library, name: str) -> int | None:
-    """The feature that a query of digits may mean."""
-    text = query.strip().lstrip("#")
-    if not (text.isascii() and text.isdigit() and len(text) < 12):
-        return None
-    return int(text) if int(text) < books.atlas(name).n_features else None
+    @routes.post("/f/{dictionary}/{feature}/label")
+    async def label(dictionary: str, feature: FeatureId, request: Request) -> RedirectResponse:
+        text = (await form_of(request)).get("text", "")
+        await run_in_threadpool(keep_label, books, dictionary, feature, text)
+        return _back_to(dictionary, feature, "notes")
+
+
+def _back_to(dictionary: str, feature: int, part: str) -> RedirectResponse:
+    return RedirectResponse(f"/f/{quote(dictionary, safe='')}/{feature}#{part}", 303)
 
 
 def _add_model_pages(routes: APIRouter, pages: Pages) -> None:
@@ -227,10 +145,8 @@ def _add_model_pages(routes: APIRouter, pages: Pages) -> None:
 
     @routes.post("/prompt")
     async def prompt_sent(request: Request) -> HTMLResponse:
-        form = parse_qs((await request.body()).decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=8)
-        text, name = (form.get(key, [""])[0] for key in ("text", "dictionary"))
-        # A form sends line breaks as two characters.
-        return await run_in_threadpool(_prompt_page, pages, text.replace("\r\n", "\n"), name or None)
+        form = await form_of(request)
+        return await run_in_threadpool(_prompt_page, pages, form.get("text", ""), form.get("dictionary") or None)
 
     @routes.get("/steer")
     def steer(

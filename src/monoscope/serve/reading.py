@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from monoscope.atlas.contrast import strongest
 from monoscope.core.errors import BadRequest
 from monoscope.core.sparse import SparseCode
 from monoscope.dictionary.base import Dictionary
@@ -18,6 +19,19 @@ MOST_CHARACTERS = 8_000
 MOST_TOKENS = 512
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """For each token its features and activations, strongest first, and the share of its variance that they miss.
+
+        unexplained = |x - reconstruction|² / |x - mean|²
+
+    Sinks have neither, and a transcoder's tokens no share, as what it is to tell is not at hand.
+    """
+
+    codes: list[list[tuple[int, float]]]
+    unexplained: list[float | None]
+
+
 @dataclass(frozen=True, eq=False)
 class ReadText:
     """A text's own tokens, without the prefix, and their residuals; sinks are not `kept` and have no code."""
@@ -27,14 +41,22 @@ class ReadText:
     x: Float[Tensor, "tokens d_model"]
     kept: tuple[bool, ...]
 
-    def codes(self, dictionary: Dictionary) -> list[list[tuple[int, float]]]:
-        """For each token its features and activations, strongest first; empty at sinks."""
+    def encoded(self, dictionary: Dictionary) -> Encoded:
+        """The features of each token, and what they leave unexplained."""
         rows = [i for i, kept in enumerate(self.kept) if kept]
-        code = dictionary.encode(self.x[rows])
-        found: list[list[tuple[int, float]]] = [[] for _ in self.tokens]
+        x = self.x[rows]
+        code = dictionary.encode(x)
+        shares = _unexplained(dictionary, x, code)
+        codes: list[list[tuple[int, float]]] = [[] for _ in self.tokens]
+        unexplained: list[float | None] = [None] * len(self.tokens)
         for number, row in enumerate(rows):
-            found[row] = _pairs(code.row_slice(number, number + 1))
-        return found
+            codes[row] = _pairs(code.row_slice(number, number + 1))
+            unexplained[row] = shares[number]
+        return Encoded(codes, unexplained)
+
+    def strongest(self, dictionary: Dictionary) -> Float[Tensor, "n_latents"]:
+        """The largest activation of each feature over the text; 0 where it never fires."""
+        return strongest(dictionary.encode(self.x[[i for i, kept in enumerate(self.kept) if kept]]))
 
     def activations(self, dictionary: Dictionary, feature: int) -> list[float]:
         """One feature's activation at each token; 0 at sinks."""
@@ -75,6 +97,14 @@ def read_ids(model: LanguageModel, dictionary: Dictionary, ids: Sequence[int], *
         x[0, skip:].float(),
         tuple(kept[skip:]),
     )
+
+
+def _unexplained(dictionary: Dictionary, x: Float[Tensor, "tokens d"], code: SparseCode) -> list[float | None]:
+    if dictionary.transcodes:
+        return [None] * len(x)
+    lost = (x - dictionary.complete(x, code)).pow(2).sum(1)
+    share = lost / (x - dictionary.stats.mean_vector).pow(2).sum(1).clamp(min=1e-12)
+    return [round(value, 4) for value in share.clamp(max=100).tolist()]
 
 
 def _pairs(code: SparseCode) -> list[tuple[int, float]]:

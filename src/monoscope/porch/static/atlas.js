@@ -1,5 +1,5 @@
-// An atlas read from the disk. Data come as scripts that call monoscope.shard; every text in them
-// becomes a text node, and nothing is ever parsed as HTML.
+// An atlas read from the disk. Data come as scripts that call monoscope.shard; every text in them becomes a text node, and
+// nothing is ever parsed as HTML.
 "use strict";
 
 const monoscope = (() => {
@@ -169,13 +169,13 @@ const monoscope = (() => {
 
   const fold = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
 
-  /** 3 for a whole word, 2 for its beginning, 1 for a part; 0 when the label lacks it. */
+  /** 3 for a whole word, 2 for its beginning, 1 for a part, a little more where the label starts; 0 when it lacks it. */
   function score(label, word) {
     let best = 0;
     for (let at = label.indexOf(word); at >= 0; at = label.indexOf(word, at + 1)) {
       const begins = at === 0 || !/[\p{L}\p{N}]/u.test(label[at - 1]);
       const ends = at + word.length === label.length || !/[\p{L}\p{N}]/u.test(label[at + word.length]);
-      best = Math.max(best, begins && ends ? 3 : begins ? 2 : 1);
+      best = Math.max(best, (begins && ends ? 3 : begins ? 2 : 1) + (at === 0 ? 0.5 : 0));
     }
     return best;
   }

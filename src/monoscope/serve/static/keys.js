@@ -29,6 +29,7 @@ function act(key, dialog) {
   if (key === "[") return follow("[data-prev]");
   if (key === "]") return follow("[data-next]");
   if (key === "s") return follow(".card:focus-within [data-steer]") || follow("a.button[data-steer]");
+  if (key === "m") return follow("a[data-map]");
   if (key === "?") {
     dialog.showModal();
     return true;

@@ -14,7 +14,8 @@ let running = null;
 async function refresh() {
   const query = field.value.trim();
   const wanted = new URLSearchParams();
-  for (const [name, value] of new FormData(form)) wanted.set(name, String(value));
+  for (const [name, value] of new FormData(form)) if (value !== "") wanted.set(name, String(value));
+  // Only what was typed is searched for at once; changed filters wait for the button.
   if (query === shown || query.length < 2 || wanted.get("by") !== "words") return;
   running?.abort();
   running = new AbortController();
@@ -43,6 +44,9 @@ function draw(found, query) {
   results.replaceChildren(told, list);
 }
 
+for (const way of form.querySelectorAll("input[name=by]")) {
+  way.addEventListener("change", () => { shown = ""; });
+}
 field.addEventListener("input", () => {
   clearTimeout(timer);
   timer = window.setTimeout(refresh, 120);
