@@ -3,10 +3,10 @@
 python examples/atlas/blind.py make RUN FOLDER [--cache FOLDER]
 python examples/atlas/blind.py score FOLDER ANSWERS [--out F.json]
 
-`make` draws forty features that fire on at least twenty documents, and ten decoys, each of whose contexts is of another
-feature; the order is shuffled. A sheet shows twelve contexts: the four strongest, then eight at even steps of
-activation from there down to nothing, each of another document. A token on which the feature fires stands in ‹ ›, the
-one that the context was chosen for in « ».
+`make` draws forty features that fire on at least twenty documents, and ten decoys, each of whose contexts is of
+another feature; the order is shuffled. A sheet shows twelve contexts: the four strongest, then eight at even steps of
+activation from there down to nothing, or to the share of the strongest that `--floor` says, each of another document.
+A token on which the feature fires stands in ‹ ›, the one that the context was chosen for in « ».
 
 ANSWERS is a JSON object, sheet to answer: {"01": {"coherent": true, "kind": "concept", "name": "volcanoes"}, …}; kinds
 are concept, word, grammar, code and token piece. Coherent means that one description fits at least nine of the twelve.
@@ -38,6 +38,7 @@ def main() -> None:
     make = doing.add_parser("make")
     make.add_argument("run", type=Path)
     make.add_argument("folder", type=Path)
+    make.add_argument("--floor", type=float, default=0.0, help="how weak a context may be, as a share of the strongest")
     make.add_argument("--name")
     make.add_argument("--cache", type=Path)
     score = doing.add_parser("score")
@@ -46,24 +47,24 @@ def main() -> None:
     score.add_argument("--out", type=Path)
     asked = parser.parse_args()
     if asked.doing == "make":
-        make_sheets(Studied.open(asked.run, asked.name, asked.cache), asked.folder)
+        make_sheets(Studied.open(asked.run, asked.name, asked.cache), asked.folder, asked.floor)
     else:
         found = scored(open_key(asked.folder), json.loads(asked.answers.read_text()))
         answer(found, page(found), asked.out)
 
 
-def make_sheets(studied: Studied, folder: Path) -> None:
+def make_sheets(studied: Studied, folder: Path, floor: float) -> None:
     """Write the sheets and the sealed key."""
     dice = Random(SEED)
     live = dice.sample(studied.live.tolist(), len(studied.live))
-    places = chosen_places(studied, live)
+    places = chosen_places(studied, live, floor)
     items = [{"feature": feature, "contexts": places[feature]} for feature in list(places)[:FEATURES]]
     others = list(places)[FEATURES:]
     for number in range(DECOYS):
         lent = others[number * (STRONGEST + SPREAD) : (number + 1) * (STRONGEST + SPREAD)]
         # Each place of the ranking is lent by another feature, so that a decoy's strengths look like a feature's.
         items.append({"feature": -1, "contexts": [places[feature][rank] for rank, feature in enumerate(lent)]})
-    dice.shuffle(items)
+    Random(f"{SEED} {floor}").shuffle(items)
     folder.mkdir(parents=True, exist_ok=True)
     key = {}
     for number, item in enumerate(items, 1):
@@ -79,7 +80,7 @@ def make_sheets(studied: Studied, folder: Path) -> None:
     (folder / KEY).write_bytes(base64.b64encode(json.dumps(key, ensure_ascii=False).encode()))
 
 
-def chosen_places(studied: Studied, features: list[int]) -> dict[int, list[tuple[int, int]]]:
+def chosen_places(studied: Studied, features: list[int], floor: float) -> dict[int, list[tuple[int, int]]]:
     """For the first features that fire on enough documents, the rows of their contexts, each with the feature."""
     found: dict[int, list[tuple[int, int]]] = {}
     for feature in features:
@@ -92,18 +93,18 @@ def chosen_places(studied: Studied, features: list[int]) -> dict[int, list[tuple
         ):
             seen.setdefault(document, (row, value))
         if len(seen) >= FEWEST:
-            found[feature] = [(feature, row) for row in _spread(list(seen.values()))]
+            found[feature] = [(feature, row) for row in _spread(list(seen.values()), floor)]
         if len(found) == FEATURES + DECOYS * (STRONGEST + SPREAD):
             break
     return found
 
 
-def _spread(ranked: list[tuple[int, float]]) -> list[int]:
-    """Of rows with falling values the first four, then those nearest to eight even steps down to 0."""
+def _spread(ranked: list[tuple[int, float]], floor: float) -> list[int]:
+    """Of rows with falling values the first four, then those nearest to eight even steps down to the floor."""
     rest = ranked[STRONGEST:]
     top, chosen = rest[0][1], []
     for step in range(SPREAD):
-        level = top * (SPREAD - step - 0.5) / SPREAD
+        level = top * (floor + (1 - floor) * (SPREAD - step - 0.5) / SPREAD)
         nearest = min((one for one in rest if one not in chosen), key=lambda one: abs(one[1] - level))
         chosen.append(nearest)
     return [row for row, _ in (*ranked[:STRONGEST], *chosen)]

@@ -27,6 +27,7 @@ def test_the_best_label_of_a_feature_counts(desk) -> None:
     desk.label(3, "things", score=0.5, method="judge:a")
     assert desk.labels()[3].text == "a bridge"
     assert desk.labels()[3].details == {"fuzzing": 0.6}
+    assert desk.given(3, "judge:a").text == "things" and desk.given(3, "person") is None
 
 
 def test_everything_is_found_again_by_another_and_by_no_other_dictionary(desk) -> None:

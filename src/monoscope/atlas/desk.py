@@ -79,6 +79,14 @@ class Desk:
         )
         return {row[0]: DeskLabel(row[1], row[2], row[3], json.loads(row[4])) for row in rows}
 
+    def given(self, feature: int, method: str) -> DeskLabel | None:
+        """The label of a feature by one method, whatever others score; None without one."""
+        rows = self._read(
+            "SELECT text, score, method, details FROM labels WHERE dictionary = ? AND feature = ? AND method = ?",
+            (self.dictionary_digest, feature, method),
+        )
+        return DeskLabel(*rows[0][:3], json.loads(rows[0][3])) if rows else None
+
     def dose(self, feature: int, record: Mapping[str, Any]) -> None:
         """Keep what was measured of a feature's dose; an older record is replaced."""
         values = (self.dictionary_digest, feature, json.dumps(dict(record)), time.time())

@@ -1,6 +1,6 @@
 """Questions to a finished atlas: plain records come back. Many may read at once."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -164,7 +164,11 @@ class Atlas:
         if not path.is_file() or digest_file(path) != manifest["digests"].get(DATABASE):
             raise Damaged(f"{path} is missing or altered; run monoscope atlas with --replace.")
         try:
-            database = duckdb.connect(str(path), read_only=True)
+            # Attached to a database of its own: a connection by path would share the instance of an older file there.
+            database = duckdb.connect()
+            quoted = str(path).replace("'", "''")
+            database.execute(f"ATTACH '{quoted}' AS atlas (READ_ONLY)")
+            database.execute("CREATE VIEW features AS FROM atlas.features")
         except duckdb.Error as error:
             raise Damaged(f"{path} cannot be opened ({error}); run monoscope atlas with --replace.") from error
         return cls(folder, manifest, TokenStore.load(folder / TOKENS), database)
@@ -207,7 +211,7 @@ class Atlas:
         """The share of each token's variance that the dictionary leaves unexplained, float16; NaN where unknown."""
         return np.load(self.folder / DARK, mmap_mode="r", allow_pickle=False)
 
-    def labels_of(self, features: Sequence[int]) -> dict[int, str]:
+    def labels_of(self, features: Collection[int]) -> dict[int, str]:
         """The labels of some features as they are shown: the best-scoring one of each."""
         rows = self.rows("feature, label, label_score", features)
         better = self.desk.labels()
@@ -227,7 +231,8 @@ class Atlas:
             self.check_feature(feature)
         rows = {row["feature"]: row for row in self.rows("*", features)}
         better = self.desk.labels()
-        return [self._record(rows[feature], better) for feature in features]
+        others = self.labels_of({other for row in rows.values() for other in (*row["neighbours"], *row["cofiring"])})
+        return [self._record(rows[feature], better, others) for feature in features]
 
     def check_feature(self, feature: int) -> None:
         """Agree that the number is one of this atlas's.
@@ -239,7 +244,7 @@ class Atlas:
             last = self.n_features - 1
             raise FeatureNotFound(f"The atlas of {self.dictionary} has no feature {feature}; it has 0 to {last}.")
 
-    def rows(self, columns: str, features: Sequence[int] | None = None) -> list[dict[str, Any]]:
+    def rows(self, columns: str, features: Collection[int] | None = None) -> list[dict[str, Any]]:
         """Some columns of some features, or of all, as plain dicts; for the rooms beside this one."""
         where = "" if features is None else "WHERE feature IN (SELECT unnest(?))"
         values = [] if features is None else [[int(feature) for feature in features]]
@@ -353,8 +358,7 @@ class Atlas:
         """Features worth a first look: concepts that are well labelled and rare; no two near each other."""
         return self.features(rank_highlights(self.rows(COLUMNS), self.concepts, self.store, count))
 
-    def _record(self, row: dict[str, Any], better: dict[int, DeskLabel]) -> FeatureRecord:
-        others = self.labels_of([*row["neighbours"], *row["cofiring"]])
+    def _record(self, row: dict[str, Any], better: dict[int, DeskLabel], others: dict[int, str]) -> FeatureRecord:
         label, score, kind = _best_label(row, better)
         place = self.map.of(row["feature"]) if self.map is not None else None
         return FeatureRecord(

@@ -87,9 +87,9 @@ def kind_of(kind: str) -> str:
 def desk_view(atlas: Atlas, feature: int) -> dict[str, Any]:
     """What people have put down about a feature: their label, the latest notes, the lists it is in."""
     desk = atlas.desk
-    notes, given = desk.notes(feature), desk.labels().get(feature)
+    notes, given = desk.notes(feature), desk.given(feature, "person")
     return {
-        "label": label_of(feature, given.text) if given is not None and given.method == "person" else "",
+        "label": label_of(feature, given.text) if given is not None else "",
         "notes": ["\n".join(plain_text(line) for line in note.splitlines()) for note in notes[-_MOST_NOTES:]],
         "more": max(0, len(notes) - _MOST_NOTES),
         "lists": [plain_text(name) for name, features in desk.lists().items() if feature in features],

@@ -1,7 +1,6 @@
 """Open atlases, each opened anew when another has taken its place on the disk."""
 
 import threading
-import weakref
 from pathlib import Path
 
 from monoscope.atlas.layout import CLUSTERS
@@ -17,14 +16,12 @@ Stamp = tuple[tuple[int, int, int] | None, ...]
 class Shelf:
     """Atlases by folder. Mutable; safe to use from several threads.
 
-    One that was replaced serves on for whoever holds it. As long as somebody does, newcomers get it too: DuckDB hands
-    the open instance of a path to all who open that path, so that the new file would be answered from the old one.
+    One that was replaced serves on for whoever holds it; newcomers get the new one.
     """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._open: dict[Path, tuple[Stamp, Atlas]] = {}
-        self._leaving: dict[Path, weakref.ref[Atlas]] = {}
 
     def get(self, folder: Path) -> Atlas:
         """The atlas of a folder as it lies there now; raises like `Atlas.open`."""
@@ -33,16 +30,8 @@ class Shelf:
             held = self._open.get(folder)
             if held is not None and held[0] == stamp:
                 return held[1]
-            if held is not None:
-                self._leaving[folder] = weakref.ref(self._open.pop(folder)[1])
-                del held
-            left = self._leaving.get(folder)
-            old = left() if left is not None else None
-            if old is not None:
-                return old
             found = Atlas.open(folder)
             self._open[folder] = (stamp, found)
-            self._leaving.pop(folder, None)
             return found
 
 
