@@ -117,10 +117,10 @@ def main() -> None:
         show(rows, COLUMNS)
         verdict(rows)
     if "dashboards" in settings.parts:
-        for tokens in settings.dashboard_tokens:
+        for tokens, turns in zip(settings.dashboard_tokens, settings.dashboard_turns, strict=True):
             known = {"part": "dashboards", "dictionary": name, "latents": dictionary.n_latents, "tokens_asked": tokens}
             if not results.done(**known):
-                results.put([{**row, **known} for row in compare(scene, tokens, settings)])
+                results.put([{**row, **known} for row in compare(scene, tokens, turns, settings)])
         rows = [row for row in results.rows if row.get("part") == "dashboards"]
         show(rows, atlas_dashboards.COLUMNS)
         atlas_dashboards.verdict(rows)
@@ -140,10 +140,10 @@ def _settings() -> argparse.Namespace:
     parser.add_argument("--name", help="the dictionary; without it the first of the run")
     parser.add_argument("--latents", type=int, default=9216, help="of the quick dictionary of a small study")
     parser.add_argument("--k", type=int, default=32)
-    parser.add_argument("--dashboard-tokens", type=int, nargs="+", default=[16_384, 65_536])
+    parser.add_argument("--dashboard-tokens", type=int, nargs="+", default=[16_384, 65_536, 262_144])
     parser.add_argument("--dashboard-features", type=int, default=FEATURES, help="features SAEDashboard makes pages of")
     parser.add_argument("--dashboard-prompts", type=int, default=64, help="prompts of one forward pass of SAEDashboard")
-    parser.add_argument("--dashboard-turns", type=int, default=3)
+    parser.add_argument("--dashboard-turns", type=int, nargs="+", default=[3, 3, 1], help="for each of these sizes")
     parser.add_argument("--flat-latents", type=int, nargs="+", default=SIZES)
     parser.add_argument("--flat-tokens", type=int, default=0, help="rows that each of those reads; 0 for all")
     parser.add_argument("--flat-turns", type=int, default=3)

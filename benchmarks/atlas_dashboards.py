@@ -38,6 +38,7 @@ from monoscope.model.transformer import LanguageModel
 GOAL = 100
 FEATURES = 256
 PROMPT = 256
+WARM = 2_000
 COLUMNS = (
     "tool",
     "tokens",
@@ -88,7 +89,7 @@ class Scene:
     gate: Gate
 
 
-def compare(scene: Scene, tokens: int, settings: Any) -> list[dict[str, Any]]:
+def compare(scene: Scene, tokens: int, turns: int, settings: Any) -> list[dict[str, Any]]:
     """Rows of both tools over about so many tokens, or the reason why there are none."""
     model, dictionary, folder, gate = scene.model, scene.dictionary, scene.folder, scene.gate
     part = documents_of(scene.store, tokens, settings.seed)
@@ -99,9 +100,11 @@ def compare(scene: Scene, tokens: int, settings: Any) -> list[dict[str, Any]]:
             worker = start(model, folder, prompts_of(part), Path(scratch), settings)
         except (PeerMissing, WorkerLost) as error:
             return [{"tool": "sae-dashboard", "tokens": part.n_tokens, "reason": str(error)}]
+        heard(worker, features, prompts=4)  # both begin warm
+        build(model, dictionary, documents_of(part, WARM, settings.seed), gate, Path(scratch) / "warm")
         ours, theirs = [], []
-        for number in range(settings.dashboard_turns):
-            say(f"turn {number + 1} of {settings.dashboard_turns}: {part.n_tokens:,} tokens")
+        for number in range(turns):
+            say(f"turn {number + 1} of {turns}: {part.n_tokens:,} tokens")
             ours.append(build(model, dictionary, part, gate, Path(scratch) / f"atlas-{number}"))
             theirs.append(heard(worker, features))
         worker.stop()
@@ -122,7 +125,7 @@ def verdict(rows: list[dict[str, Any]]) -> None:
 
 
 def start(model: LanguageModel, folder: Path, prompts: Tensor, scratch: Path, settings: Any) -> Worker:
-    """SAEDashboard with model and dictionary loaded, and its first build behind it."""
+    """SAEDashboard with model and dictionary loaded."""
     python = environment("saedashboard", "sae_dashboard")
     save_file({"tokens": prompts.int()}, scratch / "tokens.safetensors")
     words = [str(resolve_model(model.source).folder), str(folder.resolve()), str(scratch / "tokens.safetensors")]
@@ -133,9 +136,11 @@ def start(model: LanguageModel, folder: Path, prompts: Tensor, scratch: Path, se
     return worker
 
 
-def heard(worker: Worker, features: list[int]) -> Turn:
+def heard(worker: Worker, features: list[int], prompts: int | None = None) -> Turn:
     """One build of SAEDashboard's."""
-    found = worker.ask(features=features)
+    found = worker.ask(features=features, prompts=prompts)
+    while "seconds" not in found:
+        found = worker.hear()
     extra = {name: found[name] for name in ("page_seconds", "page_bytes", "peak_bytes")}
     return Turn(
         found["seconds"],

@@ -9,8 +9,11 @@ import argparse
 import json
 import sys
 import tempfile
+import threading
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +37,27 @@ def main() -> None:
     builder = Builder(settings, load_file(settings.tokens)["tokens"].long())
     turns.say(ready=True, peak_bytes=peak_bytes())
     for line in sys.stdin:
-        turns.say(**builder.build(**json.loads(line)))
+        with speaking(turns):
+            found = builder.build(**json.loads(line))
+        turns.say(**found)
+
+
+@contextmanager
+def speaking(turns: Turns) -> Iterator[None]:
+    """Say every minute that work goes on: silence means a hung worker."""
+    over = threading.Event()
+
+    def speak() -> None:
+        while not over.wait(60):
+            turns.say(working=True)
+
+    speaker = threading.Thread(target=speak, daemon=True)
+    speaker.start()
+    try:
+        yield
+    finally:
+        over.set()
+        speaker.join()
 
 
 class Builder:
@@ -59,8 +82,8 @@ class Builder:
 
         TransformerLensWrapper.forward = timed
 
-    def build(self, features: list[int]) -> dict[str, Any]:
-        """Dashboards of some features and a page with all of them."""
+    def build(self, features: list[int], prompts: int | None = None) -> dict[str, Any]:
+        """Dashboards of some features, over all prompts or the first so many, and a page with all of them."""
         from sae_dashboard.data_writing_fns import save_feature_centric_vis
         from sae_dashboard.sae_vis_data import SaeVisConfig
         from sae_dashboard.sae_vis_runner import SaeVisRunner
@@ -74,7 +97,7 @@ class Builder:
         )
         self._forward_seconds = 0.0
         began, processor = time.perf_counter(), time.process_time()
-        found = SaeVisRunner(config).run(encoder=self._sae, model=self._model, tokens=self._tokens)
+        found = SaeVisRunner(config).run(encoder=self._sae, model=self._model, tokens=self._tokens[:prompts])
         seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - processor
         with tempfile.TemporaryDirectory() as folder:
             page = Path(folder) / "page.html"

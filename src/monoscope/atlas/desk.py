@@ -85,7 +85,10 @@ class Desk:
             "SELECT text, score, method, details FROM labels WHERE dictionary = ? AND feature = ? AND method = ?",
             (self.dictionary_digest, feature, method),
         )
-        return DeskLabel(*rows[0][:3], json.loads(rows[0][3])) if rows else None
+        if not rows:
+            return None
+        text, score, known, details = rows[0]
+        return DeskLabel(text, score, known, json.loads(details))
 
     def dose(self, feature: int, record: Mapping[str, Any]) -> None:
         """Keep what was measured of a feature's dose; an older record is replaced."""

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -74,7 +75,8 @@ class FeatureMap:
                 return None
             with np.load(folder / PLACES, allow_pickle=False) as found:
                 arrays = [found[name] for name in ("features", "places", "cluster")]
-            return cls(*arrays, tuple(Cluster(**one) for one in about["clusters"]))
+            features, places, cluster = arrays
+            return cls(features, places, cluster, tuple(Cluster(**one) for one in about["clusters"]))
         except (MonoscopeError, OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -119,23 +121,27 @@ def _placed(unit: np.ndarray, seed: int) -> np.ndarray:
                 "The map needs the package pacmap; install it with: pip install 'monoscope[map]'"
             ) from error
         logging.getLogger("pacmap.pacmap").setLevel(logging.ERROR)  # it warns of every seed
-        places = pacmap.PaCMAP(n_components=2, random_state=seed, verbose=False).fit_transform(unit, init="pca")
+        places: Any = pacmap.PaCMAP(n_components=2, random_state=seed, verbose=False).fit_transform(unit, init="pca")
     low, high = (places.min(0), places.max(0)) if len(places) else (0, 1)
     return (places - low) / np.maximum(1e-9, high - low)
 
 
 def _levels(places: np.ndarray, seed: int) -> list[np.ndarray]:
     """Cluster numbers at each level, coarse ones made of fine ones."""
-    from sklearn.cluster import AgglomerativeClustering, KMeans
+    import sklearn.cluster
+
+    library: Any = sklearn.cluster  # its stubs are stricter than it is
 
     wanted = min(LEVELS[-1], max(1, len(places) // 8))
     if len(places) < 2:
         return [np.zeros(len(places), int) for _ in LEVELS]
-    fine = KMeans(n_clusters=wanted, random_state=seed, n_init=1).fit(places)
+    fine = library.KMeans(n_clusters=wanted, random_state=seed, n_init=1).fit(places)
     found = []
     for count in LEVELS[:-1]:
         joined = (
-            AgglomerativeClustering(n_clusters=min(count, wanted)).fit(fine.cluster_centers_) if wanted > 1 else None
+            library.AgglomerativeClustering(n_clusters=min(count, wanted)).fit(fine.cluster_centers_)
+            if wanted > 1
+            else None
         )
         found.append(joined.labels_[fine.labels_] if joined is not None else np.zeros(len(places), int))
     return [*found, fine.labels_]
