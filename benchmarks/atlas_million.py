@@ -58,6 +58,8 @@ _SILENCE = 0.1
 _COARSE_LEAST, _COARSE_MOST = 1_000, 20_000
 _FINE_LEAST, _FINE_MOST = 8, 512
 _WINDOWS = 64
+# Places in the text are told as shares of this many, exactly so in float32.
+_PLACES = 1 << 24
 
 
 def main() -> None:
@@ -124,7 +126,7 @@ class Planted(Dictionary):
 
     def encode(self, x: Tensor) -> SparseCode:
         """The features of each token, whose place in the text is the first number of its row."""
-        return self.slots.code(x[:, 0].long().numpy())
+        return self.slots.code((x[:, 0] * _PLACES).long().numpy())
 
     def blocks(self, store: TokenStore) -> Iterator[ActivationBlock]:
         """All windows in reading order."""
@@ -133,7 +135,7 @@ class Planted(Dictionary):
             begins = torch.repeat_interleave(first - (length.cumsum(0) - length), length)
             token = begins + torch.arange(int(length.sum()))
             x = torch.randn(len(token), self.d_in, generator=torch.Generator().manual_seed(int(windows[0])))
-            x[:, 0] = token.float()  # exact below 16 million tokens
+            x[:, 0] = token.float() / _PLACES
             yield ActivationBlock(x, token)
 
 
