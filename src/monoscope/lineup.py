@@ -61,7 +61,7 @@ class Chosen:
             return None
         atlas = Atlas.open(folder)
         try:
-            return [line.label for line in atlas.lines]
+            return atlas.column("label").tolist()
         finally:
             atlas.close()
 

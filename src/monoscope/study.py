@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from monoscope import explore, measuring, stages, training
-from monoscope.atlas.query import Atlas, FeatureRecord
+from monoscope.atlas.query import Atlas
+from monoscope.atlas.records import FeatureRecord
 from monoscope.atlas.search import SearchHit
 from monoscope.console import Board
 from monoscope.core.progress import Progress

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from monoscope.atlas.candidates import Corpus
-from monoscope.atlas.closing import held_documents
 from monoscope.atlas.examples import Gathering
 from monoscope.atlas.label import Labeller, label_features
 from monoscope.atlas.sample import Sampling
@@ -61,7 +60,7 @@ def labels_of(corpus, marked, seed=0):
     gathering, sampling = Gathering(store, dense.max(0)), Sampling(store, len(marked))
     gathering.add(*piece)
     sampling.add(piece[0], piece[3], piece[1], piece[2])
-    labeller = Labeller(corpus, sampling.sample(), held_documents(store))
+    labeller = Labeller(corpus, sampling.sample(), store.held_documents.numpy())
     return label_features(labeller, gathering.examples(), gathering.counts(), np.arange(len(marked)))
 
 

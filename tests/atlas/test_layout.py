@@ -32,7 +32,6 @@ def test_no_feature_no_map_but_no_error():
 
 @pytest.mark.slow
 def test_groups_of_like_features_lie_together_and_get_their_name():
-    pytest.importorskip("pacmap")
     stream = np.random.default_rng(1)
     centres = stream.normal(size=(6, 24))
     group = np.repeat(np.arange(6), 50)

@@ -86,7 +86,6 @@ def test_rates_by_source_add_up(atlas):
 
 
 def test_the_index_finds_nearly_all_that_the_product_finds():
-    pytest.importorskip("faiss")
     torch.manual_seed(0)
     centres = torch.randn(60, 24)
     rows = (centres[:, None] + 0.6 * torch.randn(60, 40, 24)).flatten(0, 1)

@@ -66,6 +66,5 @@ def opened(run) -> Iterator[Atlas]:
 
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
-    pytest.importorskip("openai")
     with serving() as found:
         yield found

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from monoscope.atlas.query import Context, Trial
+from monoscope.atlas.records import Context, Trial
 from monoscope.explain.feature import living_features, most_conceptual, other_label
 from monoscope.explain.marking import importance, importances, marked_places, marked_text
 from monoscope.explain.score import Item, balanced, fuzzing_items, read_answers, weighted

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from monoscope.atlas.query import Histogram
+from monoscope.atlas.records import Histogram
 from monoscope.porch.dashboard import dashboard_feature
 from monoscope.porch.export import export_atlas
 

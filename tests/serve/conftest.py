@@ -34,7 +34,7 @@ def run(toy, toy_store, toy_shards, toy_trained, tmp_path_factory) -> Path:
 def books(run, toy) -> Library:
     library = Library(run)
     library.give_model(toy)
-    found = library.atlas().highlights(1) or [max(library.atlas().lines, key=lambda line: line.density)]
+    found = library.atlas().highlights(1) or [library.atlas().feature(int(library.atlas().densities.argmax()))]
     save_preset(run, Preset("first", "toy", library.digest("toy"), (f"{found[0].feature} add 0.3r",)))
     return library
 
@@ -42,7 +42,8 @@ def books(run, toy) -> Library:
 @pytest.fixture(scope="session")
 def feature(books) -> int:
     """A feature that fires often enough to have examples."""
-    return max(books.atlas().lines, key=lambda line: line.label_score * (line.density > 0.001)).feature
+    atlas = books.atlas()
+    return int((atlas.column("label_score") * (atlas.densities > 0.001)).argmax())
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ def test_by_token_are_those_that_raise_it(client, books):
 
 
 def test_by_likeness_is_the_cosine_with_the_sum(client, books, feature):
-    others = [line.feature for line in books.atlas().lines if line.density > 0 and line.feature != feature][:2]
+    others = [int(one) for one in books.atlas().densities.nonzero()[0] if one != feature][:2]
     one, other = others
     rows = torch.nn.functional.normalize(books.dictionary().W_dec.float(), dim=1)
     wanted = torch.nn.functional.normalize(rows[feature] - rows[one] + rows[other], dim=0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import monoscope.serve
-from monoscope.atlas.query import Context, Near
+from monoscope.atlas.records import Context, Near
 from monoscope.serve.app import create_app
 from monoscope.serve.drawing import Pages
 from monoscope.serve.evidence import PointedTokens, desk_view, feature_view

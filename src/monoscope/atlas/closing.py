@@ -4,7 +4,6 @@ Tables are made for a few thousand features at a time, so that memory does not g
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -43,16 +42,6 @@ def gather(spool: Spool, store: TokenStore, maximum: np.ndarray, progress: Progr
     return gathering
 
 
-@dataclass(frozen=True)
-class _Pointed:
-    """Token ids and logits of some features, the strongest first."""
-
-    raised: np.ndarray
-    raised_by: np.ndarray
-    lowered: np.ndarray
-    lowered_by: np.ndarray
-
-
 class Closing:
     """All that follows the encoding of one text. Built once; tables come out once."""
 
@@ -86,7 +75,7 @@ class Closing:
     @cached_property
     def labeller(self) -> Labeller:
         """What makes labels from this text."""
-        return Labeller(self.corpus, self._sample, held_documents(self._store))
+        return Labeller(self.corpus, self._sample, self._store.held_documents.numpy())
 
     def tables(self) -> Iterator[pa.Table]:
         """The rows of all features, some thousands at a time."""
@@ -94,6 +83,7 @@ class Closing:
         rows = self._dictionary.W_dec.float()
         alive = torch.from_numpy(self.counts.firings > 0)
         neighbours, cosines = find_nearest(rows, _LISTED, alive, progress=self._progress)
+        raised, lowered = self._pointed()
         together = fire_together(self._sample, neighbours, _LISTED)
         repeats = duplicates(neighbours, cosines, together.of_neighbours, self.counts.firings)
         unit = torch.nn.functional.normalize(rows, dim=1).numpy()
@@ -105,7 +95,6 @@ class Closing:
             features = np.arange(here.start, here.stop)
             labelled = label_features(self.labeller, self._examples, self.counts, features)
             self._scores.append(scores_of(labelled))
-            pointed = self._pointed(here)
             yield features_table(
                 Block(
                     features=features,
@@ -115,8 +104,8 @@ class Closing:
                     activations=self._activations,
                     labelled=labelled,
                     concepts=self._concepts(concepts, features, labelled),
-                    promoted=(pointed.raised, pointed.raised_by),
-                    suppressed=(pointed.lowered, pointed.lowered_by),
+                    promoted=(raised[0][here], raised[1][here]),
+                    suppressed=(lowered[0][here], lowered[1][here]),
                     neighbours=neighbours[here],
                     cosines=cosines[here],
                     correlations=together.of_neighbours[here],
@@ -149,17 +138,17 @@ class Closing:
         by_source = {name: _mean(dark[source == number]) for number, name in enumerate(self.counts.sources.names)}
         return {"labels": summary_of(scores), "dark": {"mean": _mean(dark), "by_source": by_source}}
 
-    def _pointed(self, here: slice) -> _Pointed:
+    def _pointed(self) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
         """Promoted and suppressed tokens among those that the text has; special ones are left out."""
-        count = here.stop - here.start
         if self._unembedding is None:
-            ids, values = np.zeros((count, 0), np.int64), np.zeros((count, 0), np.float32)
-            return _Pointed(ids, values, ids, values)
+            n = self._dictionary.n_latents
+            nothing = np.zeros((n, 0), np.int32), np.zeros((n, 0), np.float32)
+            return nothing, nothing
         seen = torch.bincount(self._store.ids.long(), minlength=len(self._unembedding)) > 0
         seen[sorted(self._store.special_ids)] = False
         allowed = torch.nonzero(seen).flatten()
-        raised, lowered = pointed_tokens(self._dictionary.W_dec[here], self._unembedding, allowed, _LISTED)
-        return _Pointed(raised[0].numpy(), raised[1].numpy(), lowered[0].numpy(), lowered[1].numpy())
+        raised, lowered = pointed_tokens(self._dictionary.W_dec, self._unembedding, allowed, _LISTED)
+        return (raised[0].numpy(), raised[1].numpy()), (lowered[0].numpy(), lowered[1].numpy())
 
     def _concepts(self, concepts: Concepts, features: np.ndarray, labelled: Labelled) -> np.ndarray:
         found = []
@@ -186,23 +175,14 @@ def control_labels(control: Dictionary | None, store: TokenStore, spool: Spool, 
     counts, examples = gathering.counts(), gathering.examples()
     activations = spool.scratch("activations", int((examples.stop - examples.start).sum()))
     sample = look_again(spool.read(), store, examples, activations, control.n_latents)
-    its = Labeller(labeller.corpus, sample, held_documents(store))
+    its = Labeller(labeller.corpus, sample, store.held_documents.numpy())
     labelled = label_features(its, examples, counts, np.arange(control.n_latents))
     return {"random_dictionary": summary_of(scores_of(labelled))}
 
 
-def held_documents(store: TokenStore) -> np.ndarray:
-    """Which documents are held out."""
-    return np.asarray(store.documents["split"].to_numpy(zero_copy_only=False) == "held")
-
-
 def scores_of(labelled: Labelled) -> np.ndarray:
     """Score and control of each label that could be tried, [labels, 2]."""
-    pairs = [
-        (label.score, label.control)
-        for label, known in zip(labelled.labels, labelled.known, strict=True)
-        if label.kind != "silent" and known.held.enough
-    ]
+    pairs = [(label.score, label.control) for label in labelled.labels if label.tried]
     return np.array(pairs, np.float64).reshape(-1, 2)
 
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 REACH = 24
-WIDTH = 2 * REACH + 1
 INTERVALS = 5
 QUANTILES = ("0-20 %", "20-40 %", "40-60 %", "60-80 %", "80-100 %", "top", "silent")
 TOP, SILENT = INTERVALS, INTERVALS + 1

@@ -14,7 +14,6 @@ from monoscope.atlas.contexts import INTERVALS, REACH, TOP, Peaks, Shelf, interv
 from monoscope.harvest.token_store import TokenStore
 
 BINS = 64
-BINS_PER_OCTAVE = 4
 TOP_KEPT, TOP_SHOWN = 24, 16
 SPREAD_KEPT, SPREAD_SHOWN = 8, 4
 # Same words this far on both sides of the peak make two contexts one.
@@ -70,7 +69,7 @@ class Kinship:
 class Counts:
     """Figures of each feature over `tokens` tokens. `max_token` is -1 where a feature never fires.
 
-    `by_source` and `by_language` count firings, [features, names]; `source_tokens` and `language_tokens` the tokens.
+    `by_source` and `by_language` count firings, [features, names of `sources` and of `languages`].
     """
 
     firings: np.ndarray

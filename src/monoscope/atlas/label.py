@@ -9,7 +9,7 @@ documents is chosen, and its score is the balanced accuracy on windows of held-o
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,7 +34,8 @@ class Label:
     """What a feature is about in a few words; `kind` says which sort of rule it is.
 
     `score` is the balanced accuracy on held-out windows, 0.5 is chance; `control` that of this label on the windows of
-    another feature. `told` is the information about peaks that the rule gives, from 0 to 1.
+    another feature. `told` is the information about peaks that the rule gives, from 0 to 1. What was not `tried`, for
+    want of held-out windows or of other documents to make the label from, scores 0.5.
     """
 
     text: str
@@ -42,6 +43,7 @@ class Label:
     kind: str
     control: float = _UNSCORED
     told: float = 0.0
+    tried: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ class Labeller:
         if not len(token):
             return Label("never fires", _UNSCORED, "silent"), None
         making = ~self._held[self.corpus.words.document[self.corpus.words.of_token[token]]]
-        if not making.any():
+        tried = known.held.enough and bool(making.any())
+        if not making.any():  # made from what it would be scored on
             making = np.ones(len(token), bool)
         rules = rules_for(self.corpus, token, value.astype(np.float64), making)
         told = [_told(rule, making, density) * (_TWO_RULES if rule.kind == "both" else 1.0) for rule in rules]
@@ -91,8 +94,8 @@ class Labeller:
             told += [_WORDS_TOLD] * (len(rules) - len(told))
         right = [self._right(rule, known.open) if known.open.enough else 0.0 for rule in rules]
         best = int(np.argmax([a + _TIE * b for a, b in zip(right, told, strict=True)]))
-        score = self.score(rules[best], known.held) if known.held.enough else _UNSCORED
-        return Label(rules[best].text, score, rules[best].kind, told=told[best]), rules[best]
+        score = self.score(rules[best], known.held) if tried else _UNSCORED
+        return Label(rules[best].text, score, rules[best].kind, told=told[best], tried=tried), rules[best]
 
     def _right(self, rule: Rule, trial: Trial) -> float:
         """Balanced accuracy in which every fifth of the strengths weighs the same."""
@@ -130,15 +133,14 @@ def label_features(
 def _controlled(
     labeller: Labeller, labels: list[Label], rules: list[Rule | None], known: list[Known], seed: int
 ) -> list[Label]:
-    scored = [number for number, one in enumerate(known) if rules[number] is not None and one.held.enough]
+    scored = [number for number, label in enumerate(labels) if label.tried]
     partners = np.roll(np.random.default_rng(seed).permutation(len(scored)), 1)
     order = np.roll(partners, -1)
     controlled = list(labels)
     for mine, other in zip(order.tolist(), partners.tolist(), strict=True):
         rule, trial = rules[scored[mine]], known[scored[other]].held
         if rule is not None and mine != other:
-            one = labels[scored[mine]]
-            controlled[scored[mine]] = Label(one.text, one.score, one.kind, labeller.score(rule, trial), one.told)
+            controlled[scored[mine]] = replace(labels[scored[mine]], control=labeller.score(rule, trial))
     return controlled
 
 

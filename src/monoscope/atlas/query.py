@@ -1,7 +1,6 @@
 """Questions to a finished atlas: plain records come back. Many may read at once."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from monoscope.atlas.contexts import QUANTILES, SILENT
 from monoscope.atlas.desk import Desk, DeskLabel
 from monoscope.atlas.highlights import COLUMNS, rank_highlights
 from monoscope.atlas.layout import FeatureMap
+from monoscope.atlas.records import Context, FeatureRecord, Histogram, Near, Trial
 from monoscope.atlas.sample import WINDOW
 from monoscope.atlas.schema import DARK, DATABASE, MANIFEST, MEANING, TOKENS, VERSION
 from monoscope.core.artifact import digest_file, digest_of, read_json
@@ -29,112 +29,6 @@ _KEYS = (*_SUMMARY, "histogram_edges", "digests", "sources", "languages", "quali
 _COHERENT, _INCOHERENT = 0.5, 0.25
 _PLAIN = ("feature", "label_control", "density", "firings", "mean", "p999", "max_activation", "max_token")
 _PLAIN += ("typical_share", "typical_position")
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """How often a feature had which activation. Bin i holds values from `edges[i]` to `edges[i + 1]`."""
-
-    edges: tuple[float, ...]
-    counts: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Context:
-    """A piece of text with one feature's activation on each token.
-
-    Joined, `tokens` are the text; bytes that complete a character stand at the token that completes it. `peak` is the
-    place in `tokens` that the context was chosen for, `quantile` the part of the feature's range it stands for.
-    """
-
-    tokens: tuple[str, ...]
-    token_bytes: tuple[bytes, ...]
-    activations: tuple[float, ...]
-    peak: int
-    quantile: str
-    document: int
-    title: str
-    source: str
-    language: str
-    first_token: int
-
-
-@dataclass(frozen=True)
-class Near:
-    """A feature beside another: the cosine of their decoder rows, the correlation of their firing, and the lift.
-
-    `lift` is how many times likelier it fires where the other does; None where that was not counted.
-    """
-
-    feature: int
-    label: str
-    cosine: float
-    correlation: float
-    lift: float | None = None
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A held-out window of 32 tokens on which labels are tried. `peak` is -1, `value` 0 where the feature is silent."""
-
-    tokens: tuple[str, ...]
-    token_bytes: tuple[bytes, ...]
-    activations: tuple[float, ...]
-    fires: bool
-    peak: int
-    value: float
-    first_token: int
-    title: str
-
-
-@dataclass(frozen=True)
-class FeatureRecord:
-    """A feature with its evidence. A dead feature has no contexts; `map` is its place on the map, where there is one.
-
-    `label` is the best-scoring one, of statistics or of the desk; `label_control` is what the statistical label reaches
-    on another feature's windows. `silent` are contexts in which its typical token stands and it does not fire.
-    `sources` and `languages` are firings a token. `concept` ranks concepts above words and grammar, from 0 to 1.
-    """
-
-    feature: int
-    label: str
-    label_score: float
-    label_kind: str
-    label_control: float
-    concept: float
-    density: float
-    firings: int
-    mean: float
-    p999: float
-    max_activation: float
-    max_token: int
-    histogram: Histogram
-    contexts: tuple[Context, ...]
-    silent: tuple[Context, ...]
-    promoted: tuple[tuple[str, float], ...]
-    suppressed: tuple[tuple[str, float], ...]
-    neighbours: tuple[Near, ...]
-    cofiring: tuple[Near, ...]
-    typical_token: str
-    typical_share: float
-    typical_position: float
-    sources: dict[str, float]
-    languages: dict[str, float]
-    duplicate_of: int | None
-    absorbed_into: int | None
-    map: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
-class Line:
-    """A feature in one line of a list."""
-
-    feature: int
-    label: str
-    label_score: float
-    density: float
-    max_activation: float
-    concept: float
 
 
 class Atlas:
@@ -208,8 +102,29 @@ class Atlas:
 
     @cached_property
     def dark(self) -> np.ndarray:
-        """The share of each token's variance that the dictionary leaves unexplained, float16; NaN where unknown."""
-        return np.load(self.folder / DARK, mmap_mode="r", allow_pickle=False)
+        """The share of each token's variance that the dictionary leaves unexplained, float16; NaN where unknown.
+
+        Raises
+            Damaged  the file is missing or altered.
+        """
+        path = self.folder / DARK
+        if not path.is_file() or digest_file(path) != self.manifest["digests"].get(DARK):
+            raise Damaged(f"{path} is missing or altered; run monoscope atlas with --replace.")
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+
+    def blindest(self, count: int, *, fewest: int = 64) -> list[tuple[int, float]]:
+        """The documents of which the dictionary explains least, and the mean unexplained share of their tokens.
+
+        Edges  documents with fewer than `fewest` encoded tokens are left out.
+        """
+        share = np.asarray(self.dark, np.float64)
+        known = np.isfinite(share)
+        document = self.store.document_of(torch.from_numpy(np.flatnonzero(known))).numpy()
+        tokens = np.bincount(document, minlength=self.store.n_documents)
+        total = np.bincount(document, weights=share[known], minlength=self.store.n_documents)
+        mean = np.where(tokens >= fewest, total / np.maximum(1, tokens), -1)
+        best = np.argsort(-mean, kind="stable")[:count]
+        return [(int(one), float(mean[one])) for one in best if mean[one] >= 0]
 
     def labels_of(self, features: Collection[int]) -> dict[int, str]:
         """The labels of some features as they are shown: the best-scoring one of each."""
@@ -255,23 +170,17 @@ class Atlas:
         except duckdb.Error as error:
             raise Damaged(f"{self.folder / DATABASE} cannot be read ({error}); build the atlas again.") from error
 
-    @cached_property
-    def lines(self) -> list[Line]:
-        """All features in one line each, by number, with the labels of statistics."""
-        rows = self.rows("feature, label, label_score, density, max_activation, concept")
-        return [Line(**row) for row in rows]
-
     @property
     def labels(self) -> list[str]:
         """The label of every feature as it is shown."""
-        found, better = [line.label for line in self.lines], self.desk.labels()
-        for feature, other in better.items():
-            if other.score > self.lines[feature].label_score:
+        found, scores = self.column("label").tolist(), self.column("label_score")
+        for feature, other in self.desk.labels().items():
+            if other.score > scores[feature]:
                 found[feature] = other.text
         return found
 
     def column(self, name: str) -> np.ndarray:
-        """One number of each feature: density, max_activation, label_score, concept or another column of figures."""
+        """One value of each feature: density, max_activation, label, label_score or another plain column."""
         if name not in self._columns:
             query = f"SELECT {name} FROM features ORDER BY feature"
             self._columns[name] = self._database.cursor().execute(query).fetchnumpy()[name]

@@ -16,7 +16,8 @@ from torch import Tensor
 from monoscope.atlas.evidence import Evidence
 from monoscope.atlas.matching import Match, match_term, query_terms, why, with_desk_labels
 from monoscope.atlas.meaning import kin_of
-from monoscope.atlas.query import Atlas, Context
+from monoscope.atlas.query import Atlas
+from monoscope.atlas.records import Context
 from monoscope.atlas.word_index import candidates, open_index, term_rarity
 from monoscope.core.errors import BadRequest
 from monoscope.dictionary.base import Dictionary

@@ -139,6 +139,8 @@ class Spool:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Close the files; what was not committed is cut off by the next builder."""
+        """Close the files; what was not committed is cut off by the next builder. Without a commit nothing stays."""
         for stream in self._streams.values():
             stream.close()
+        if not (self.folder / _LENGTHS).is_file():
+            shutil.rmtree(self.folder, ignore_errors=True)

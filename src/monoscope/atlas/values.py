@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from monoscope.atlas.query import Context, FeatureRecord, Near
+from monoscope.atlas.records import Context, FeatureRecord, Near
 from monoscope.atlas.search import SearchHit
 
 

@@ -60,7 +60,8 @@ class Explained:
 
 def living_features(atlas: Atlas) -> dict[int, Statistical]:
     """The features that fire, with their statistical labels."""
-    columns = "feature, label, label_score, label_control, density, firings, concept, duplicate_of"
+    concepts = atlas.concepts
+    columns = "feature, label, label_score, label_control, density, firings, duplicate_of"
     return {
         row["feature"]: Statistical(
             feature=row["feature"],
@@ -68,7 +69,7 @@ def living_features(atlas: Atlas) -> dict[int, Statistical]:
             score=float(row["label_score"]),
             control=float(row["label_control"]),
             density=float(row["density"]),
-            concept=float(row["concept"]),
+            concept=float(concepts[row["feature"]]),
             duplicate=row["duplicate_of"] >= 0,
         )
         for row in atlas.rows(columns)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from monoscope.atlas.query import Trial
+from monoscope.atlas.records import Trial
 from monoscope.core.runtime import numpy_stream
 from monoscope.explain.judge import Asks, Question, asking, understood
 from monoscope.explain.marking import marked_places, marked_text

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from monoscope.atlas.query import Context, FeatureRecord
+from monoscope.atlas.records import Context, FeatureRecord
 from monoscope.explain.judge import Asks, Question, asking, understood
 from monoscope.explain.marking import importances, marked_places, marked_text
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from monoscope.atlas.query import Context, FeatureRecord, Near
+from monoscope.atlas.records import Context, FeatureRecord, Near
 from monoscope.core.progress import Progress
 from monoscope.porch.checking import largest_difference, rounded
 from monoscope.porch.origin import Origin

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from monoscope.atlas.query import FeatureRecord
+from monoscope.atlas.records import FeatureRecord
 from monoscope.core.progress import Progress
 from monoscope.porch.checking import largest_difference, rounded
 from monoscope.porch.dashboard import BATCH, DIGITS, dashboard_feature

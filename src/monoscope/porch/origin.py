@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from monoscope.atlas.query import Atlas, FeatureRecord
+from monoscope.atlas.query import Atlas
+from monoscope.atlas.records import FeatureRecord
 from monoscope.atlas.schema import MANIFEST
 from monoscope.core.site import Site
 from monoscope.dictionary.base import Dictionary

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from monoscope.atlas.query import Context, FeatureRecord, Near
+from monoscope.atlas.records import Context, FeatureRecord, Near
 from monoscope.porch.checking import Rounding
 from monoscope.porch.origin import Origin
 from monoscope.render.scale import level

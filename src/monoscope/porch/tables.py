@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from monoscope.atlas.query import Context, FeatureRecord
+from monoscope.atlas.records import Context, FeatureRecord
 from monoscope.core.errors import Damaged
 from monoscope.core.progress import Progress
 from monoscope.porch.checking import largest_difference

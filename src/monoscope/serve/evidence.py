@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from monoscope.atlas.query import Atlas, Context, FeatureRecord, Near
+from monoscope.atlas.query import Atlas
+from monoscope.atlas.records import Context, FeatureRecord, Near
 from monoscope.render.card import density_text
 from monoscope.render.scale import LEVELS, level_class, signed
 from monoscope.render.svg import filled, histogram, share_bar

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from monoscope.atlas.query import Context, FeatureRecord
+from monoscope.atlas.records import Context, FeatureRecord
 from monoscope.atlas.values import context_values, feature_values
 from monoscope.render.card import density_text, snippet_html
 from monoscope.render.svg import sparkline, sparkline_path
