@@ -10,8 +10,10 @@ for _name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -31,6 +33,9 @@ from monoscope.train.learner import Learner, Scaling
 from monoscope.train.loop import train
 from monoscope.train.recipes import Recipe
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 settings.register_profile(
     "house",
     deadline=None,
@@ -43,6 +48,17 @@ settings.load_profile("house")
 
 TOY_SITE = Site(2)
 TOY_RECIPE = Recipe(latents=96, k=3, tokens=150_000, batch_rows=512, learning_rate=1e-2, dead_tokens=20_000)
+
+
+CHROMIUM = next(
+    (
+        path
+        for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
+        if Path(path).exists()
+    ),
+    None,
+)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage"]
 
 
 @dataclass(frozen=True)
@@ -99,3 +115,16 @@ def toy_trained(toy_shards: ShardStore, tmp_path_factory: pytest.TempPathFactory
     dictionary, probe = finish(learner, scaling, TOY_RECIPE, toy_shards, name="toy")
     save_dictionary(folder, dictionary, probe=probe, request={"recipe": "toy"}, provenance={"model": "toy"})
     return Trained(folder, load_dictionary(folder), learner, scaling, probe, log)
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """A real browser, one for the tests of a file."""
+    if CHROMIUM is None:
+        pytest.skip("NO CHROMIUM ON THIS MACHINE: the browser tests did not run; install the package chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield found
+        found.close()

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from monoscope import explore, measuring, stages, training
+from monoscope import building, explore, measuring, stages, training
 from monoscope.console import Board
 from monoscope.core.artifact import read_json, write_json
 from monoscope.core.progress import Progress
@@ -68,7 +68,7 @@ def tell_story(
         metrics = measuring.evaluate(run, name=NAME, progress=listener, model=model)
         row["skipped"] = metrics["skipped"]
     with clock.stage("atlas") as row:
-        row["skipped"] = explore.build(run, name=NAME, progress=listener, model=model, meaning=True)["skipped"]
+        row["skipped"] = building.build(run, name=NAME, progress=listener, model=model, meaning=True)["skipped"]
     with clock.stage("presets") as row:
         pair, row["skipped"] = _presets(run, listener)
     return {"run": str(run.path), "stages": clock.rows, "metrics": metrics, **pair, "address": address}

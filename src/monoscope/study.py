@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monoscope import explore, measuring, stages, training
+from monoscope import building, explore, measuring, stages, training
 from monoscope.atlas.query import Atlas
 from monoscope.atlas.records import FeatureRecord
 from monoscope.atlas.search import SearchHit
@@ -59,7 +59,7 @@ class Study:
 
     def build_atlas(self, name: str | None = None) -> "Explorer":
         """The atlas of a dictionary, built if need be, ready to be searched."""
-        found = explore.build(self.run, name=name, progress=self._progress)
+        found = building.build(self.run, name=name, progress=self._progress)
         return self.atlas(found["name"])
 
     def atlas(self, name: str | None = None) -> "Explorer":

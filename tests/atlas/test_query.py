@@ -2,7 +2,9 @@ import json
 import shutil
 import threading
 
+import numpy as np
 import pytest
+import torch
 
 from monoscope.atlas.query import Atlas
 from monoscope.core.errors import ArtifactNotFound, Damaged, FeatureNotFound
@@ -121,3 +123,31 @@ def test_a_version_of_the_future_is_refused(copied):
     (copied / "manifest.json").write_text(json.dumps({**manifest, "version": 3}))
     with pytest.raises(Damaged, match="version 3"):
         Atlas.open(copied)
+
+
+def test_what_is_left_unexplained_is_kept_for_each_token(world, atlas):
+    for block in world.blocks[:3]:
+        x = block.x.float()
+        lost = (x - world.dictionary.reconstruct(x)).pow(2).sum(1)
+        share = lost / (x - world.dictionary.stats.mean_vector).pow(2).sum(1)
+        np.testing.assert_allclose(atlas.dark[block.token.numpy()], share.numpy(), rtol=2e-3)
+    assert np.isfinite(atlas.dark).sum() == atlas.manifest["tokens"]
+
+
+def test_the_blindest_documents_are_those_with_the_largest_mean(world, atlas):
+    found = atlas.blindest(5, fewest=10)
+    document = world.store.document_of(torch.arange(world.store.n_tokens)).numpy()
+    dark = atlas.dark.astype(np.float64)
+    means = {
+        one: np.nanmean(dark[document == one])
+        for one in range(world.store.n_documents)
+        if np.isfinite(dark[document == one]).sum() >= 10
+    }
+    assert [one for one, _ in found] == sorted(means, key=lambda one: -means[one])[:5]
+    assert found[0][1] == pytest.approx(max(means.values()))
+
+
+def test_an_altered_file_of_shares_is_refused(copied):
+    (copied / "dark.npy").write_bytes(b"not it")
+    with pytest.raises(Damaged, match=r"dark\.npy"):
+        Atlas.open(copied).dark  # noqa: B018

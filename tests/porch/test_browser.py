@@ -3,7 +3,6 @@
 import pytest
 
 from monoscope.porch.export import export_atlas
-from serve.test_browser import CHROMIUM, FLAGS
 
 pytestmark = pytest.mark.browser
 
@@ -13,18 +12,6 @@ def address(origin, tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("pages in a folder") / "out #1"
     export_atlas(origin, "static", folder)
     return (folder / "index.html").as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("NO CHROMIUM ON THIS MACHINE: the browser tests did not run; install the package chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield found
-        found.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ for another machine, nothing may be written to the console, no dialog may open."
 
 import re
 import shutil
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import duckdb
@@ -17,15 +16,6 @@ from monoscope.serve.library import Library
 from .toy_map import SIDE, lay_map
 
 pytestmark = pytest.mark.browser
-CHROMIUM = next(
-    (
-        path
-        for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
-        if Path(path).exists()
-    ),
-    None,
-)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage"]
 HOSTILE = "<img src=x onerror=alert(1)>\u202e\"'</script><script>alert(2)</script>"
 
 
@@ -46,18 +36,6 @@ def address(run, toy, tmp_path_factory):
     server = start_in_background(folder, free_port(wanted=18_700), library=library)
     yield server.url.rstrip("/")
     server.close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("NO CHROMIUM ON THIS MACHINE: the browser tests did not run; install the package chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield found
-        found.close()
 
 
 @pytest.fixture

@@ -175,10 +175,10 @@ def atlas(
     as_json: AsJson = False,
 ) -> None:
     """One pass over the text: density, contexts, tokens, neighbours and a label for every feature."""
-    from monoscope import explore
+    from monoscope import building
 
     place = Run(run)
-    result = explore.build(place, name=name, replacing_it=replace, progress=board(place), meaning=meaning)
+    result = building.build(place, name=name, replacing_it=replace, progress=board(place), meaning=meaning)
     tell(
         result,
         as_json,

@@ -71,11 +71,11 @@ def encode(
 @app.command(name="map")
 def draw_map(run: Path, *, name: Name = None, as_json: AsJson = False) -> None:
     """A map of the features, on which those whose directions are alike lie together; the explorer shows it."""
-    from monoscope import explore
+    from monoscope import building
 
     place = Run(run)
     tell(
-        explore.draw_map(place, name, board(place)),
+        building.draw_map(place, name, board(place)),
         as_json,
         lambda r: (
             f"{r['features']:,} features of {r['name']} on the map, in {len(r['clusters'])} named groups"

@@ -15,6 +15,7 @@ from monoscope.render.tokens import plain_text
 from monoscope.serve.examples import example_queries
 from monoscope.serve.library import About, Library
 from monoscope.serve.present import card_view
+from monoscope.serve.quality import blind_spots
 
 HIGHLIGHTS = 12
 
@@ -50,12 +51,13 @@ class Pages:
         return HTMLResponse(_environment.get_template(template).render({**common, **values}), status)
 
     def home(self, name: str) -> dict[str, Any]:
-        """The highlights and queries of a dictionary's first page."""
+        """The highlights, queries and blind spots of a dictionary's first page."""
         atlas = self.books.atlas(name)
         held = self._home.get(name)
         if held is None or held[0] != atlas.digest:
             cards = [card_view(record) for record in atlas.highlights(HIGHLIGHTS)]
-            held = self._home[name] = atlas.digest, {"cards": cards, "examples": example_queries(atlas)}
+            found = {"cards": cards, "examples": example_queries(atlas), "blind": blind_spots(atlas)}
+            held = self._home[name] = atlas.digest, found
         return held[1]
 
 

@@ -9,12 +9,13 @@ from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 
 from monoscope.atlas.query import Atlas
+from monoscope.atlas.ways import WAYS
 from monoscope.core.errors import BadRequest, MonoscopeError, NotFound, Unavailable
 from monoscope.render.tokens import units_html
 from monoscope.serve.contrasting import FEWEST_TEXTS, MOST_TEXT, MOST_TEXTS, Told, lines_of, tell_apart
 from monoscope.serve.drawing import Pages, form_of
 from monoscope.serve.errors import sentence_of, status_of
-from monoscope.serve.lookup import MOST_QUERY, WAYS, Found, find, labels_of, terms_of
+from monoscope.serve.lookup import MOST_QUERY, Found, find, labels_of, terms_of
 from monoscope.serve.mapping import levels_of, outline_of, version_of
 from monoscope.serve.narrowing import Narrowing, choices, narrowing
 from monoscope.serve.present import card_view

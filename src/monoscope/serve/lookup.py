@@ -4,8 +4,9 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from monoscope.atlas.likeness import parse_expression, search_like, search_token
-from monoscope.atlas.search import ALL, Filters, SearchHit, search_prompt, search_words
+from monoscope.atlas.likeness import parse_expression
+from monoscope.atlas.search import ALL, Filters, SearchHit, search_prompt
+from monoscope.atlas.ways import check_question, search_by
 from monoscope.core.errors import BadRequest
 from monoscope.core.pieces import token_pieces
 from monoscope.render.tokens import Unit, display_units
@@ -15,7 +16,6 @@ from monoscope.serve.reading import ReadText, read_text
 
 MOST_QUERY = 2_000
 MOST_TERMS = 32
-WAYS = ("words", "prompt", "token", "like")
 
 
 @dataclass(frozen=True)
@@ -44,24 +44,16 @@ def find(  # noqa: PLR0913
         FeatureNotFound  likeness is asked with a number that no feature has.
         Unavailable      a prompt needs the model, which is not loaded yet.
     """
-    if by not in WAYS:
-        raise BadRequest(f"Search by {', '.join(WAYS[:-1])} or {WAYS[-1]}, not by {by[:40]!r}.")
-    if not query.strip():
-        raise BadRequest("The query is empty; say what to look for.")
+    check_question(query, by)
     if len(query) > MOST_QUERY:
         raise BadRequest(f"The query has {len(query):,} characters; {MOST_QUERY:,} are read at most.")
     began = time.perf_counter()
     if by == "prompt":
         hits, units = _by_prompt(books, name, query, limit, token, filters)
         return Found(hits, time.perf_counter() - began, units)
-    atlas = books.atlas(name)
-    if by == "words":
-        hits = search_words(atlas, query, limit, filters)
-    elif by == "token":
-        hits = search_token(atlas, query, limit, filters)
-    else:
+    if by == "like":
         terms_of(query)
-        hits = search_like(atlas, books.dictionary(name), query, limit, filters)
+    hits = search_by(books.atlas(name), lambda: books.dictionary(name), query, by, limit=limit, filters=filters)
     return Found(hits, time.perf_counter() - began)
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from monoscope.atlas.query import Atlas
+from monoscope.core.errors import Damaged
 from monoscope.render.svg import share_bar
 from monoscope.render.tokens import plain_text
 
@@ -42,3 +44,21 @@ def unexplained_figures(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
             for name, value in sorted(listed.items(), key=lambda pair: pair[1])
         ],
     }
+
+
+def blind_spots(atlas: Atlas, count: int = 6) -> list[dict[str, str]]:
+    """The texts of which the dictionary explains least; none where the figures of single tokens cannot be read."""
+    try:
+        found = atlas.blindest(count)
+    except Damaged:
+        return []
+    told = [(atlas.about(document), share) for document, share in found]
+    return [
+        {
+            "name": plain_text(about["title"] or "untitled"),
+            "source": plain_text(about["source"]),
+            "value": f"{100 * share:.0f} %",
+            "bar_html": share_bar(share),
+        }
+        for about, share in told
+    ]
