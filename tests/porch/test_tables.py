@@ -54,7 +54,7 @@ def test_one_row_a_neighbour_by_direction_and_by_firing(origin, out):
 
 
 def test_what_was_not_counted_is_null(origin):
-    unknown = replace(origin.atlas.feature(0), typical_position=float("nan"), map=None)
+    unknown = replace(origin.atlas.feature(0), typical_position=None, map=None)
     (row,) = _rows([unknown])["features"]
     assert (row["typical_position"], row["map_x"], row["map_y"]) == (None, None, None)
 

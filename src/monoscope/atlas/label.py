@@ -58,7 +58,7 @@ class Known:
 
 
 class Labeller:
-    """Labels features of one atlas. Built once; cost of a label: about a millisecond."""
+    """Labels features of one atlas. Built once; cost of a label with its trials: about five milliseconds."""
 
     def __init__(self, corpus: Corpus, sample: Sample, held: np.ndarray) -> None:
         """`held` marks the documents that no label may be made from."""

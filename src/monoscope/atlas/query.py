@@ -1,5 +1,6 @@
 """Questions to a finished atlas: plain records come back. Many may read at once."""
 
+import math
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +29,7 @@ _KEYS = (*_SUMMARY, "histogram_edges", "digests", "sources", "languages", "quali
 # At this mean cosine the words of a feature are as good as one concept; far below, a little of the score stays.
 _COHERENT, _INCOHERENT = 0.5, 0.25
 _PLAIN = ("feature", "label_control", "density", "firings", "mean", "p999", "max_activation", "max_token")
-_PLAIN += ("typical_share", "typical_position")
+_PLAIN += ("typical_share",)
 
 
 class Atlas:
@@ -292,6 +293,7 @@ class Atlas:
                     *(row[f"cofiring{name}"] for name in ("", "_cosine", "_correlation", "_lift")), strict=True
                 )
             ),
+            typical_position=row["typical_position"] if math.isfinite(row["typical_position"]) else None,
             typical_token=self._word(row["typical_token"]) if row["typical_token"] >= 0 else "",
             sources=dict(zip(self.manifest["sources"], row["source_rates"], strict=True)),
             languages=dict(zip(self.manifest["languages"], row["language_rates"], strict=True)),

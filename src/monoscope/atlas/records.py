@@ -63,9 +63,10 @@ class Trial:
 class FeatureRecord:
     """A feature with its evidence. A dead feature has no contexts; `map` is its place on the map, where there is one.
 
-    `label` is the best-scoring one, of statistics or of the desk; `label_control` is what the statistical label reaches
-    on another feature's windows. `silent` are contexts in which its typical token stands and it does not fire.
-    `sources` and `languages` are firings a token. `concept` ranks concepts above words and grammar, from 0 to 1.
+    `label` is the best-scoring one, of statistics or of the desk; `label_control` is what the statistical label
+    reaches on another feature's windows. `silent` are contexts in which its typical token stands and it does not fire.
+    `sources` and `languages` are firings a token; `typical_position` is None where the sample never met it firing.
+    `concept` ranks concepts above words and grammar, from 0 to 1.
     """
 
     feature: int
@@ -89,7 +90,7 @@ class FeatureRecord:
     cofiring: tuple[Near, ...]
     typical_token: str
     typical_share: float
-    typical_position: float
+    typical_position: float | None
     sources: dict[str, float]
     languages: dict[str, float]
     duplicate_of: int | None

@@ -1,6 +1,5 @@
 """Records of the atlas as plain values, with the keys that `--json` and the HTTP interface share."""
 
-import math
 from typing import Any
 
 from monoscope.atlas.records import Context, FeatureRecord, Near
@@ -30,7 +29,7 @@ def feature_values(record: FeatureRecord) -> dict[str, Any]:
         "cofiring": [near_values(near) for near in record.cofiring],
         "typical_token": record.typical_token,
         "typical_share": record.typical_share,
-        "typical_position": record.typical_position if math.isfinite(record.typical_position) else None,
+        "typical_position": record.typical_position,
         "sources": record.sources,
         "languages": record.languages,
         "duplicate_of": record.duplicate_of,

@@ -1,7 +1,6 @@
 """Features, contexts and relations as three Parquet files: `docs/formats/exports.md`."""
 
 import hashlib
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -137,7 +136,7 @@ def _feature(record: FeatureRecord) -> dict[str, Any]:
     x, y = record.map or (None, None)
     return {
         **{name: getattr(record, name) for name in _PLAIN},
-        "typical_position": None if math.isnan(record.typical_position) else record.typical_position,
+        "typical_position": record.typical_position,
         "map_x": x,
         "map_y": y,
         "histogram_edges": list(record.histogram.edges),

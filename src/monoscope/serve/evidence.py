@@ -1,6 +1,5 @@
 """A feature's evidence as its page draws it; values that are HTML end in `_html` and are escaped already."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -114,7 +113,7 @@ def _typical(record: FeatureRecord, token: bytes) -> dict[str, str] | None:
     return {
         "token_html": lone_html(token),
         "share": f"{100 * record.typical_share:.0f} %",
-        "position": f"{position:,.0f}" if math.isfinite(position) else "",
+        "position": "" if position is None else f"{position:,.0f}",
     }
 
 
