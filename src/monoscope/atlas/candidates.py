@@ -4,7 +4,6 @@ A rule is a test on a token: being of a kind, being in some words, standing afte
 Each knows how often it holds on the whole text, so that how much it tells can be weighed.
 """
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from monoscope.atlas.kinds import Kinds, kinds_of
+from monoscope.atlas.ranges import any_of, ranges
 from monoscope.atlas.words import Words
 from monoscope.core.runtime import numpy_stream
 from monoscope.harvest.token_store import TokenStore
@@ -65,31 +65,35 @@ class Corpus:
         self.window_start = store.windows.start.numpy()
         self._learn_background()
 
-    def around(self, token: int) -> set[int]:
-        """The stems of the words within `NEAR` tokens of one, and of no other window."""
-        window = self.window_of[token]
-        first, last = max(self.window_start[window], token - NEAR), min(self.window_stop[window], token + NEAR + 1)
-        return set(self.words.near(int(first), int(last)).tolist())
+    def around(self, token: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The words within `NEAR` tokens of each of some tokens, and of no other window: (place in `token`, word)."""
+        window, of_token = self.window_of[token], self.words.of_token
+        first = of_token[np.maximum(self.window_start[window], token - NEAR)]
+        last = of_token[np.minimum(self.window_stop[window], token + NEAR + 1) - 1]
+        return ranges(first, last + 1)
+
+    def stems_around(self, token: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The stems of those words, each once a place: (place in `token`, stem), sorted."""
+        place, word = self.around(token)
+        pair = np.unique(place * len(self.words.stems) + self.words.stem[word])
+        return pair // len(self.words.stems), pair % len(self.words.stems)
 
     def _learn_background(self) -> None:
         """Where each stem is near some tokens drawn evenly from the text."""
-        drawn = numpy_stream(0, "label background").integers(0, max(1, self.store.n_tokens), _BACKGROUND)
-        self.places: dict[int, list[int]] = {}
-        for number, token in enumerate(drawn.tolist() if self.store.n_tokens else []):
-            for found in self.around(token):
-                self.places.setdefault(found, []).append(number)
-        draws = np.full(len(self.words.stems), 0.5)
-        for found, places in self.places.items():
-            draws[found] = len(places)
-        self.near_one = (draws / _BACKGROUND).tolist()
-        telling = self.words.is_word & (self.words.stem_share <= _COMMON)
-        self.telling = telling.tolist()
+        n_tokens = self.store.n_tokens
+        drawn = numpy_stream(0, "label background").integers(0, max(1, n_tokens), _BACKGROUND if n_tokens else 0)
+        number, stem = self.stems_around(drawn)
+        order = np.argsort(stem, kind="stable")
+        draws = np.bincount(stem, minlength=len(self.words.stems))
+        self.places = dict(enumerate(np.split(number[order], np.cumsum(draws)[:-1]))) if len(draws) else {}
+        self.near_one = np.maximum(draws, 0.5) / _BACKGROUND
+        self.telling = self.words.is_word & (self.words.stem_share <= _COMMON)
 
     def near_share(self, stems: Sequence[int]) -> float:
         """The share of tokens that have one of the stems near them. A stem never drawn counts half a draw."""
-        seen = set().union(*(self.places.get(one, ()) for one in stems))
-        unseen = sum(one not in self.places for one in stems)
-        return min(1.0, (len(seen) + 0.5 * unseen) / _BACKGROUND)
+        drawn = [self.places[one] for one in stems]
+        unseen = sum(not len(one) for one in drawn)
+        return min(1.0, (len(np.unique(np.concatenate(drawn))) + 0.5 * unseen) / _BACKGROUND)
 
 
 def rules_for(corpus: Corpus, token: np.ndarray, weight: np.ndarray, making: np.ndarray) -> list[Rule]:
@@ -172,19 +176,33 @@ def _word_rule(corpus: Corpus, word: np.ndarray, weight: np.ndarray, making: np.
         return None
     text = ", ".join(forms_of(words, word[making], weight[making], chosen))
     share = float(words.stem_share[chosen].sum())
-    return Rule("word", text, np.isin(stems, chosen), share, Test("stem", tuple(chosen)))
+    return Rule("word", text, any_of(stems, chosen), share, Test("stem", tuple(chosen)))
 
 
 def forms_of(words: Words, word: np.ndarray, weight: np.ndarray, stems: list[int], most: int = 5) -> list[str]:
     """How the words of some stems are written, the commonest first, differences of case left out."""
-    mass: Counter[str] = Counter()
-    for one, amount in zip(word.tolist(), weight.tolist(), strict=True):
-        if words.stem[one] in stems:
-            mass[shown(words.surfaces[words.surface[one]])] += amount
     seen: dict[str, str] = {}
-    for text, _ in mass.most_common():
+    for text, _ in _written(words, word, weight, stems):
         seen.setdefault(text.lower(), text)
     return list(seen.values())[:most]
+
+
+def form_of_each(words: Words, word: np.ndarray, weight: np.ndarray, stems: list[int]) -> list[str]:
+    """How the words of each stem are mostly written; what does not occur is left out, and no writing comes twice."""
+    best: dict[int, str] = {}
+    for text, stem in _written(words, word, weight, stems):
+        best.setdefault(stem, text)
+    return list(dict.fromkeys(best[one] for one in stems if one in best))
+
+
+def _written(words: Words, word: np.ndarray, weight: np.ndarray, stems: list[int]) -> list[tuple[str, int]]:
+    """Each writing of the words of some stems, as shown, with its stem; the heaviest first, of equals the first met."""
+    inside = np.flatnonzero(any_of(words.stem[word], stems))
+    surface = words.surface[word[inside]]
+    kinds, first, number = np.unique(surface, return_index=True, return_inverse=True)
+    order = np.lexsort((first, -np.bincount(number, weights=weight[inside], minlength=len(kinds))))
+    stem = words.stem[word[inside[first[order]]]]
+    return [(shown(words.surfaces[one]), its) for one, its in zip(kinds[order].tolist(), stem.tolist(), strict=True)]
 
 
 def shown(text: str) -> str:
@@ -201,7 +219,7 @@ def _token_rule(
     chosen = _heaviest(ids[making], weight[making], corpus.token_share)[:3]
     if not chosen:
         return None
-    holds = np.isin(ids, chosen)
+    holds = any_of(ids, chosen)
     pieces = [corpus.store.vocabulary[one].decode("utf-8", "replace") for one in chosen]
     pieces = [piece.strip() or shown(piece) for piece in pieces]
     surfaces = {corpus.words.surfaces[corpus.words.surface[one]] for one in word[making & holds].tolist()}
@@ -221,32 +239,28 @@ def _before_rule(corpus: Corpus, word: np.ndarray, weight: np.ndarray, making: n
     earlier = np.where(before[making] >= 0, word[making] - 1, word[making])
     text = ", ".join(f"‘{form.strip('‘’')}’" for form in forms_of(words, earlier, weight[making], chosen, most=3))
     share = float(corpus.before_share[chosen].sum())
-    return Rule("after", f"after {text}", np.isin(before, chosen), share, Test("before", tuple(chosen)))
+    return Rule("after", f"after {text}", any_of(before, chosen), share, Test("before", tuple(chosen)))
 
 
 def _near_rule(
     corpus: Corpus, token: np.ndarray, word: np.ndarray, weight: np.ndarray, making: np.ndarray
 ) -> Rule | None:
     """Being near words that are far commoner there than elsewhere; the words peaked on are no news."""
-    around = [corpus.around(one) for one in token.tolist()]
-    own = set(corpus.words.stem[word].tolist())
-    mass: Counter[int] = Counter()
-    often: Counter[int] = Counter()
-    for number in np.flatnonzero(making).tolist():
-        for one in around[number]:
-            mass[one] += weight[number]
-            often[one] += 1
-    total = weight[making].sum()
-    scored = []
-    for one, amount in mass.items():
-        lift = amount / total / corpus.near_one[one]
-        if often[one] > 1 and lift > _LEAST_LIFT and corpus.telling[one] and one not in own:
-            scored.append((amount * math.log(lift), one))
-    chosen = [one for _, one in sorted(scored, reverse=True)[:_MOST_WORDS]]
+    place, stem = corpus.stems_around(token)
+    made = making[place]
+    found, number = np.unique(stem[made], return_inverse=True)
+    amount, often = np.bincount(number, weights=weight[place[made]]), np.bincount(number)
+    lift = amount / weight[making].sum() / corpus.near_one[found]
+    own = np.unique(corpus.words.stem[word])
+    usable = (often > 1) & (lift > _LEAST_LIFT) & corpus.telling[found] & ~np.isin(found, own)
+    found, score = found[usable], amount[usable] * np.log(lift[usable])
+    chosen = found[np.lexsort((found, score))[::-1][:_MOST_WORDS]].tolist()
     if not chosen:
         return None
-    holds = np.array([not found.isdisjoint(chosen) for found in around])
-    text = ", ".join(_near_forms(corpus, token[making], chosen))
+    holds = np.zeros(len(token), bool)
+    holds[place[any_of(stem, chosen)]] = True
+    about, near = corpus.around(token[making])
+    text = ", ".join(form_of_each(corpus.words, near, np.ones(len(about)), chosen))
     return Rule("near", text, holds, corpus.near_share(chosen), Test("stem", tuple(chosen)))
 
 
@@ -259,16 +273,3 @@ def _topic_rule(corpus: Corpus, word: np.ndarray, making: np.ndarray, near: str)
     holds = np.array([topic == main for topic in topics])
     text, test = f"about {main}" + (f": {near}" if near else ""), Test("topic", (corpus.topic_number[main],))
     return Rule("topic", text, holds, float(corpus.topic_share[main]), test)
-
-
-def _near_forms(corpus: Corpus, token: np.ndarray, stems: list[int]) -> list[str]:
-    """The commonest writing of each stem near some tokens."""
-    words = corpus.words
-    forms: dict[int, Counter[str]] = {one: Counter() for one in stems}
-    for one in token.tolist():
-        first, last = max(0, one - NEAR), min(len(words.of_token), one + NEAR + 1)
-        for number in range(int(words.of_token[first]), int(words.of_token[last - 1]) + 1):
-            found = forms.get(int(words.stem[number]))
-            if found is not None:
-                found[words.surfaces[words.surface[number]]] += 1
-    return [counts.most_common(1)[0][0] for counts in forms.values() if counts]

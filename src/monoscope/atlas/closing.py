@@ -161,7 +161,7 @@ class Closing:
         """Where each feature might have fired and did not, and which other fires there instead."""
         tokens, absorbed = [], []
         for feature, known in zip(features.tolist(), labelled.known, strict=True):
-            rows = misses(self.labeller.maker, feature, known)
+            rows = misses(self.labeller.maker, known)
             tokens.append(self._sample.token[rows])
             absorbed.append(absorbed_into(self._sample, rows, feature, unit))
         return {"misses": tokens, "absorbed_into": np.array(absorbed, np.int32)}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from monoscope.atlas.ranges import ranges
 from monoscope.atlas.sample import Sample
 
 _DRAWN = 64
@@ -80,8 +81,7 @@ def _draw(sample: Sample, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     offsets = sample.columns.offsets
     lengths = offsets[features + 1] - offsets[features]
     drawn = np.minimum(lengths, _DRAWN)
-    owner = np.repeat(np.arange(len(features)), drawn)
-    inside = np.arange(len(owner)) - np.repeat(np.cumsum(drawn) - drawn, drawn)
+    owner, inside = ranges(np.zeros_like(drawn), drawn)
     at = offsets[features][owner] + inside * lengths[owner] // np.maximum(1, drawn[owner])
     return sample.columns.row[at].astype(np.int64), owner
 

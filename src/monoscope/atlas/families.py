@@ -26,9 +26,9 @@ def duplicates(neighbours: np.ndarray, cosines: np.ndarray, correlation: np.ndar
     return np.where(alike.any(1), neighbours[mine[:, 0], alike.argmax(1)], -1).astype(np.int32)
 
 
-def misses(maker: TrialMaker, feature: int, known: Known) -> np.ndarray:
+def misses(maker: TrialMaker, known: Known) -> np.ndarray:
     """Rows on which the typical token stands and the feature is silent all through the window, one a window."""
-    windows = maker.lookalikes(feature, known.firings, known.typical, held=False)[:_MOST]
+    windows = known.open.silent[: min(_MOST, known.open.lookalikes)]
     return maker.rows_of(windows, known.typical)
 
 

@@ -89,22 +89,19 @@ class Labeller:
             making = np.ones(len(token), bool)
         rules = rules_for(self.corpus, token, value.astype(np.float64), making)
         told = [_told(rule, making, density) * (_TWO_RULES if rule.kind == "both" else 1.0) for rule in rules]
+        right = [0.0] * len(rules)
         if known.open.enough:
-            rules += chosen_words(self.corpus, self._bench, self._maker.sample, known.open)
+            windows = self._bench.at(known.open.windows)
+            rules += chosen_words(self.corpus, windows, self._maker.sample, known.open)
             told += [_WORDS_TOLD] * (len(rules) - len(told))
-        right = [self._right(rule, known.open) if known.open.enough else 0.0 for rule in rules]
+            right = [_right(windows.holds(rule.test), known.open) for rule in rules]
         best = int(np.argmax([a + _TIE * b for a, b in zip(right, told, strict=True)]))
         score = self.score(rules[best], known.held) if tried else _UNSCORED
         return Label(rules[best].text, score, rules[best].kind, told=told[best], tried=tried), rules[best]
 
-    def _right(self, rule: Rule, trial: Trial) -> float:
-        """Balanced accuracy in which every fifth of the strengths weighs the same."""
-        hit = float((self._bench.holds(rule.test, trial.firing) * trial.weight).sum())
-        return (hit + 1 - float(self._bench.holds(rule.test, trial.silent).mean())) / 2
-
     def score(self, rule: Rule, trial: Trial) -> float:
         """How often the rule is right about the windows of a trial."""
-        return balanced_accuracy(self._bench.holds(rule.test, trial.windows), trial.fires)
+        return balanced_accuracy(self._bench.at(trial.windows).holds(rule.test), trial.fires)
 
 
 @dataclass(frozen=True)
@@ -142,6 +139,12 @@ def _controlled(
         if rule is not None and mine != other:
             controlled[scored[mine]] = replace(labels[scored[mine]], control=labeller.score(rule, trial))
     return controlled
+
+
+def _right(predicted: np.ndarray, trial: Trial) -> float:
+    """Balanced accuracy in which every fifth of the strengths weighs the same."""
+    firing, silent = predicted[: len(trial.firing)], predicted[len(trial.firing) :]
+    return (float(firing @ trial.weight) + 1 - np.count_nonzero(silent) / len(silent)) / 2
 
 
 def _told(rule: Rule, scoring: np.ndarray, density: float) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 
 from monoscope.atlas.contexts import sampling_key
 from monoscope.atlas.examples import order_by
+from monoscope.atlas.ranges import ranges
 from monoscope.harvest.token_store import TokenStore
 
 WINDOW = 32
@@ -65,10 +66,8 @@ class Sample:
 
     def firings(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """All features that fire on some rows: (place in `rows`, feature)."""
-        first, counts = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
-        place = np.repeat(np.arange(len(rows)), counts)
-        inside = np.arange(len(place)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return place, self.feature[first[place] + inside]
+        place, at = ranges(self.offsets[rows], self.offsets[rows + 1])
+        return place, self.feature[at]
 
 
 class Sampling:
@@ -107,9 +106,7 @@ class Sampling:
 def _choose(store: TokenStore, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Whole windows of 32 inside the windows that the model read, held-out ones and others, `most` of each."""
     start, length = store.windows.start.numpy().astype(np.int64), store.windows.length.numpy()
-    pieces = length // WINDOW
-    window = np.repeat(np.arange(len(start)), pieces)
-    inside = np.arange(len(window)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    window, inside = ranges(np.zeros(len(start), np.int64), length.astype(np.int64) // WINDOW)
     first, held = start[window] + inside * WINDOW, store.windows.held.numpy()[window]
     key = sampling_key(np.zeros(len(first), np.int64), first)
     chosen = [

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from monoscope.atlas.examples import Examples, order_by
+from monoscope.atlas.ranges import ranges
 from monoscope.atlas.sample import Sample, Sampling
 from monoscope.atlas.spool import Piece
 from monoscope.core.progress import SILENT, Progress
@@ -54,12 +55,12 @@ class _Reading:
         windows = np.unique(np.searchsorted(self._start, piece.token, side="right") - 1)
         low = np.searchsorted(self._window, windows, side="left")
         high = np.searchsorted(self._window, windows, side="right")
-        contexts = self._order[_ranges(low, high)]
+        contexts = self._order[ranges(low, high)[1]]
         if not len(contexts):
             return
         first, counts = self._examples.start[contexts], self._examples.stop[contexts] - self._examples.start[contexts]
-        place = _ranges(self._first[contexts], self._first[contexts] + counts)
-        token = _ranges(first, first + counts)
+        place = ranges(self._first[contexts], self._first[contexts] + counts)[1]
+        token = ranges(first, first + counts)[1]
         self._activations[place] = _values(piece, np.repeat(self._feature[contexts], counts), token)
 
 
@@ -75,9 +76,3 @@ def _values(piece: Piece, feature: np.ndarray, token: np.ndarray) -> np.ndarray:
     wanted = feature.astype(np.int64) * len(piece.token) + row
     at = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
     return np.where(known & (keys[at] == wanted), piece.values[order][at], 0).astype(np.float32)
-
-
-def _ranges(first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """All whole numbers from each `first` up to its `last`, half-open, one range after another."""
-    counts = last - first
-    return np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(int(counts.sum()))

@@ -7,20 +7,21 @@ near.
 
 import numpy as np
 
-from monoscope.atlas.candidates import Corpus, Rule, Test, forms_of
+from monoscope.atlas.candidates import Corpus, Rule, Test, form_of_each
 from monoscope.atlas.sample import Sample
 from monoscope.atlas.trials import Trial
-from monoscope.atlas.trying import Bench
+from monoscope.atlas.trying import Tried
 
 _MOST_WORDS, _LEAST_GAIN, _LEAST_WINDOWS, _LEAST_PEAKED = 8, 0.01, 2, 0.4
 
 
-def chosen_words(corpus: Corpus, bench: Bench, sample: Sample, trial: Trial) -> list[Rule]:
-    """One rule, or none where no word tells firing windows from silent ones."""
+def chosen_words(corpus: Corpus, tried: Tried, sample: Sample, trial: Trial) -> list[Rule]:
+    """One rule, or none where no word tells firing windows from silent ones; `tried` are the windows of the trial."""
     words = corpus.words
     word = words.of_token[sample.token[trial.peak]]
     known, peaked = np.unique(words.stem[word], return_counts=True)
-    firing, silent = _table(bench.stems(trial.firing), known), _table(bench.stems(trial.silent), known)
+    table = _table(tried.tokens("stem"), known, len(words.stems))
+    firing, silent = table[: len(trial.firing)], table[len(trial.firing) :]
     seen = firing.sum(0)
     usable = (seen >= _LEAST_WINDOWS) & (peaked >= _LEAST_WINDOWS) & (peaked >= _LEAST_PEAKED * seen)
     chosen = _greedy(firing, silent, trial.weight, usable)
@@ -28,19 +29,18 @@ def chosen_words(corpus: Corpus, bench: Bench, sample: Sample, trial: Trial) -> 
         return []
     stems = known[chosen].tolist()
     share = float(words.stem_share[stems].sum())
-    forms = (forms_of(words, word, trial.weight, [stem], most=1) for stem in stems)
-    text = ", ".join(dict.fromkeys(form for found in forms for form in found))
+    text = ", ".join(form_of_each(words, word, trial.weight, stems))
     holds = np.zeros(0, bool)
     return [Rule("words", text, holds, share, Test("stem", tuple(stems)))]
 
 
-def _table(stems: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Which of the known stems, which are sorted, occur in each window: [windows, known]."""
-    found = np.zeros((len(stems), len(known)), bool)
-    place = np.searchsorted(known, stems).clip(max=max(0, len(known) - 1))
-    window, inside = np.nonzero(known[place] == stems)
-    found[window, place[window, inside]] = True
-    return found
+def _table(stems: np.ndarray, known: np.ndarray, n_stems: int) -> np.ndarray:
+    """Which of the known stems occur in each window: [windows, known]."""
+    place = np.full(n_stems, len(known), np.int32)
+    place[known] = np.arange(len(known))
+    found = np.zeros((len(stems), len(known) + 1), bool)
+    np.put_along_axis(found, place[stems], True, axis=1)
+    return found[:, :-1]
 
 
 def _greedy(firing: np.ndarray, silent: np.ndarray, weight: np.ndarray, usable: np.ndarray) -> list[int]:

@@ -6,7 +6,6 @@ fires on, as far as there are such. A label that only names the commonest word c
 label is chosen on more windows of the other documents, drawn in the same way.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -75,16 +74,17 @@ class TrialMaker:
 
     @cached_property
     def _by_token(self) -> tuple[np.ndarray, np.ndarray]:
-        """For each token of the vocabulary, the windows that contain it: sorted (token, window) pairs."""
+        """(offsets, windows): token t of the vocabulary is in `windows[offsets[t] : offsets[t + 1]]`."""
         tokens = self._ids[self.sample.start[:, None] + np.arange(WINDOW)].astype(np.int64)
         windows = np.arange(len(tokens))
         keys = np.unique(tokens * max(1, len(tokens)) + windows[:, None])
-        return keys // max(1, len(tokens)), keys % max(1, len(tokens))
+        known = np.bincount(keys // max(1, len(tokens)), minlength=self._ids.max(initial=0) + 1)
+        return np.concatenate([[0], np.cumsum(known)]), keys % max(1, len(tokens))
 
     def windows_with(self, token: int, held: bool) -> np.ndarray:
         """The sampled windows of a side that contain a token."""
-        tokens, windows = self._by_token
-        found = windows[np.searchsorted(tokens, token, "left") : np.searchsorted(tokens, token, "right")]
+        offsets, windows = self._by_token
+        found = windows[offsets[token] : offsets[token + 1]]
         return found[self.sample.held[found] == held]
 
     def firings(self, feature: int) -> Firings:
@@ -129,7 +129,7 @@ class TrialMaker:
         if typical < 0:
             return _NONE
         found = self.windows_with(typical, held)
-        found = found[~_among(found, firings.window)]
+        found = found[~self._marked(firings.window)[found]]
         return found[np.argsort(sampling_key(np.full(len(found), feature), found), kind="stable")]
 
     def rows_of(self, windows: np.ndarray, token: int) -> np.ndarray:
@@ -147,19 +147,18 @@ class TrialMaker:
         if not len(side):
             return _NONE
         draws = sampling_key(np.full(_TRIES, feature), np.arange(_TRIES) + (_TRIES if held else 0))
-        places = np.unique(side[(draws * len(side)).astype(np.int64)], return_index=True)
-        found = places[0][np.argsort(places[1], kind="stable")]
-        return found[~_among(found, firing) & ~np.isin(found, without)]
+        taken = self._marked(firing)
+        taken[without] = True
+        found = side[(draws * len(side)).astype(np.int64)]
+        return np.array(list(dict.fromkeys(found[~taken[found]].tolist())), np.int64)
+
+    def _marked(self, windows: np.ndarray) -> np.ndarray:
+        """For each window of the sample whether it is one of these."""
+        marked = np.zeros(len(self.sample.start), bool)
+        marked[windows] = True
+        return marked
 
 
 def _fifth(values: np.ndarray) -> np.ndarray:
     """Which fifth of the way to the largest of them each value lies in."""
     return interval_of(values, np.full(len(values), values.max(initial=0), np.float32))
-
-
-def _among(wanted: np.ndarray, known: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Which of `wanted` occur in `known`, which is sorted."""
-    known = np.asarray(known)
-    if not len(known):
-        return np.zeros(len(wanted), bool)
-    return known[np.searchsorted(known, wanted).clip(max=len(known) - 1)] == wanted

@@ -3,6 +3,7 @@
 import numpy as np
 
 from monoscope.atlas.candidates import Corpus, Test
+from monoscope.atlas.ranges import any_of
 from monoscope.atlas.sample import WINDOW, Sample
 
 
@@ -15,7 +16,8 @@ class Bench:
     def __init__(self, corpus: Corpus, sample: Sample) -> None:
         words, token = corpus.words, sample.start[:, None] + np.arange(WINDOW)
         word = words.of_token[token]
-        self._tables = {"stem": words.stem[word], "id": corpus.ids[token], "before": words.previous[word]}
+        tables = {"stem": words.stem[word], "id": corpus.ids[token], "before": words.previous[word]}
+        self._tables = {name: table.astype(np.int32) for name, table in tables.items()}
         first = token[:, 0] if len(token) else np.zeros(0, np.int64)
         self._group = corpus.kinds.group[first]
         topics = np.array([corpus.topic_number[topic] for topic in corpus.topics], np.int64)
@@ -23,26 +25,39 @@ class Bench:
         kinds = range(len(corpus.kinds.names))
         self._kinds = np.stack([corpus.kinds.holds[token, kind].any(1) for kind in kinds], axis=1)
 
-    def stems(self, windows: np.ndarray) -> np.ndarray:
-        """The stems of the words of some windows, [windows, 32]."""
-        return self._tables["stem"][windows]
+    def at(self, windows: np.ndarray) -> "Tried":
+        """Some windows to try rules on."""
+        return Tried(self._tables, self._kinds, {"group": self._group, "topic": self._topic}, windows)
 
-    def holds(self, test: Test, windows: np.ndarray) -> np.ndarray:
-        """In which of some windows the rule holds."""
-        found = self._column(test, windows)
-        return found if test.also is None else found & self.holds(test.also, windows)
 
-    def _column(self, test: Test, windows: np.ndarray) -> np.ndarray:
+class Tried:
+    """Some windows on which rules are tried. What each table says of them is looked up once."""
+
+    def __init__(
+        self, tables: dict[str, np.ndarray], kinds: np.ndarray, documents: dict[str, np.ndarray], windows: np.ndarray
+    ) -> None:
+        self._tables, self._kinds, self._documents, self._windows = tables, kinds, documents, windows
+        self._seen: dict[str, np.ndarray] = {}
+
+    def tokens(self, column: str) -> np.ndarray:
+        """A table of what belongs to tokens, for these windows: [windows, 32]."""
+        if column not in self._seen:
+            self._seen[column] = self._tables[column][self._windows]
+        return self._seen[column]
+
+    def holds(self, test: Test) -> np.ndarray:
+        """In which of the windows the rule holds."""
+        found = self._column(test)
+        return found if test.also is None else found & self.holds(test.also)
+
+    def _column(self, test: Test) -> np.ndarray:
         if test.column == "kind":
-            return self._kinds[windows][:, list(test.values)].any(1)
-        if test.column in ("group", "topic"):
-            table = self._group if test.column == "group" else self._topic
-            return np.isin(table[windows], test.values)
-        table = self._tables[test.column][windows]
-        found = table == test.values[0]
-        for value in test.values[1:]:
-            found |= table == value
-        return found.any(1)
+            return self._kinds[self._windows][:, list(test.values)].any(1)
+        if test.column in self._documents:
+            return any_of(self._documents[test.column][self._windows], test.values)
+        found = any_of(self.tokens(test.column), test.values)
+        # Eight tokens at a time: a row of truth values read as whole numbers.
+        return found.view(np.uint64).any(1)
 
 
 def balanced_accuracy(predicted: np.ndarray, fires: np.ndarray) -> float:
