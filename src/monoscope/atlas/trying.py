@@ -47,7 +47,7 @@ class Tried:
 
     def holds(self, test: Test) -> np.ndarray:
         """In which of the windows the rule holds."""
-        found = self._column(test)
+        found: np.ndarray = self._column(test)
         return found if test.also is None else found & self.holds(test.also)
 
     def _column(self, test: Test) -> np.ndarray:
@@ -57,7 +57,7 @@ class Tried:
             return any_of(self._documents[test.column][self._windows], test.values)
         found = any_of(self.tokens(test.column), test.values)
         # Eight tokens at a time: a row of truth values read as whole numbers.
-        return found.view(np.uint64).any(1)
+        return np.asarray(found.view(np.uint64).max(1) > 0)
 
 
 def balanced_accuracy(predicted: np.ndarray, fires: np.ndarray) -> float:
