@@ -47,12 +47,12 @@ class Tried:
 
     def holds(self, test: Test) -> np.ndarray:
         """In which of the windows the rule holds."""
-        found: np.ndarray = self._column(test)
+        found = self._column(test)
         return found if test.also is None else found & self.holds(test.also)
 
     def _column(self, test: Test) -> np.ndarray:
         if test.column == "kind":
-            return self._kinds[self._windows][:, list(test.values)].any(1)
+            return np.asarray(self._kinds[self._windows][:, list(test.values)].any(1))
         if test.column in self._documents:
             return any_of(self._documents[test.column][self._windows], test.values)
         found = any_of(self.tokens(test.column), test.values)
