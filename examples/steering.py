@@ -9,6 +9,7 @@ one seed, so they share their random draws.
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from monoscope.atlas.query import Atlas
@@ -19,9 +20,9 @@ from monoscope.dictionary.shelf import load_dictionary
 from monoscope.harvest.token_store import TokenStore
 from monoscope.model.transformer import LanguageModel, load_model
 from monoscope.showpiece import shared_push
-from monoscope.steer.compare import difference_of_means, perplexity_under, prompt_ids, random_push, repetition
+from monoscope.steer.compare import difference_of_means, perplexity_under, random_push, repetition
 from monoscope.steer.engine import generate
-from monoscope.steer.request import Request
+from monoscope.steer.prompt import request_for
 from monoscope.steer.resolve import push_at
 
 QUESTION = "What is your physical form?"
@@ -57,7 +58,7 @@ def one_concept(
     seed: int,
 ) -> str:
     """A section of the page."""
-    prompt = prompt_ids(model, [{"role": "user", "content": QUESTION}])
+    plain = request_for(model, [{"role": "user", "content": QUESTION}], seed=seed, max_tokens=TOKENS)
     edits = shared_push(dictionary, features, strength)
     random = random_push(dictionary, edits, seed)
     holding, others = articles(store, concept, seed)
@@ -65,13 +66,13 @@ def one_concept(
     if len(holding) >= 8:
         means = difference_of_means(model, dictionary.site, holding, others)
         ways.append((f"difference of means ({len(holding)} articles)", (push_at(dictionary, means, random.value),)))
-    answers = generate(model, dictionary, [Request(prompt, chosen, seed, max_tokens=TOKENS) for _, chosen in ways])
+    answers = generate(model, dictionary, [replace(plain, edits=tuple(chosen)) for _, chosen in ways])
     lines = [f"## {concept}", "", f"Edits: {', '.join(f'`{edit}`' for edit in edits)}"]
     lines += [f"- feature {number}: {atlas.feature(number).label}" for number in features]
     lines += ["", "| | answer | NLL | repeats |", "|---|---|--:|--:|"]
     for (way, _), answer in zip(ways, answers, strict=True):
         text = " ".join(answer.text.split()).replace("|", "\\|")
-        nll = perplexity_under(model, prompt, answer.ids)
+        nll = perplexity_under(model, plain.prompt_ids, answer.ids)
         lines.append(f"| {way} | {text} | {nll:.2f} | {repetition(answer.ids):.2f} |")
     return "\n".join([*lines, ""])
 

@@ -17,10 +17,11 @@ from monoscope.dictionary.base import Dictionary
 from monoscope.harvest.shards import ShardStore
 from monoscope.harvest.token_store import TokenStore
 from monoscope.model.transformer import LanguageModel
-from monoscope.steer.compare import difference_of_means, perplexity_under, prompt_ids, random_push, repetition
+from monoscope.steer.compare import difference_of_means, perplexity_under, random_push, repetition
 from monoscope.steer.edits import Edit
 from monoscope.steer.engine import generate
-from monoscope.steer.request import Generation, Request
+from monoscope.steer.prompt import Prompt, request_for
+from monoscope.steer.request import Generation
 from monoscope.steer.resolve import push_at
 
 STRENGTHS = (0.35, 0.4, 0.45, 0.5, 0.55)
@@ -136,16 +137,16 @@ def find_preset(
     hits = concept_features(run, name, dictionary, concept)
     atlas = Atlas.open(run.atlas(name))
     features = [hit.feature for hit in hits]
-    prompt = prompt_ids(model, [{"role": "user", "content": question}])
+    said = [{"role": "user", "content": question}]
     ladders = [features[:count] for count in range(1, len(features) + 1)]
     candidates = [shared_push(dictionary, chosen, strength) for chosen in ladders for strength in STRENGTHS]
     progress.start("preset", len(candidates) * _TOKENS, "tokens")
-    requests = [Request(prompt, edits, seed, max_tokens=_TOKENS) for edits in ((), *candidates)]
+    requests = [request_for(model, said, edits, seed=seed, max_tokens=_TOKENS) for edits in ((), *candidates)]
     answers = generate(model, dictionary, requests, on_token=lambda *_: progress.advance(1))
     progress.finish()
-    best = _gentlest(model, prompt, answers[1:], concept)
+    best = _gentlest(model, requests[0].prompt_ids, answers[1:], concept)
     edits = candidates[best]
-    controls = _controls(run, name, model, dictionary, concept, prompt, edits, seed)
+    controls = _controls(run, name, model, dictionary, concept, said, edits, seed)
     return {
         "baseline": answers[0].text,
         "steered": answers[1 + best].text,
@@ -184,7 +185,7 @@ def _controls(  # noqa: PLR0913
     model: LanguageModel,
     dictionary: Dictionary,
     concept: str,
-    prompt: Sequence[int],
+    said: Prompt,
     edits: Sequence[Edit],
     seed: int,
 ) -> dict[str, str]:
@@ -196,7 +197,7 @@ def _controls(  # noqa: PLR0913
         "random": random,
         "difference_of_means": push_at(dictionary, means, random.value, name="difference of means"),
     }
-    requests = [Request(tuple(prompt), (push,), seed, max_tokens=_TOKENS) for push in pushes.values()]
+    requests = [request_for(model, said, (push,), seed=seed, max_tokens=_TOKENS) for push in pushes.values()]
     answers = generate(model, dictionary, requests)
     return {label: answer.text for label, answer in zip(pushes, answers, strict=True)}
 

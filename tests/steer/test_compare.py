@@ -9,12 +9,12 @@ from monoscope.model.chat import render_plain
 from monoscope.steer.compare import (
     difference_of_means,
     perplexity_under,
-    prompt_ids,
     random_push,
     repetition,
     steered_pair,
 )
 from monoscope.steer.engine import generate
+from monoscope.steer.prompt import prompt_ids
 from monoscope.steer.request import Request
 
 

@@ -44,7 +44,7 @@ def test_a_row_does_not_depend_on_the_others():
     for _ in range(20):
         tokens = together.draw(logits)[0].tolist()
         assert tokens == [int(sampler.draw(logits[row : row + 1])[0]) for row, sampler in enumerate(alone)]
-    together.select(torch.tensor([0, 2]))
+    together.arrange([0, 2])
     tokens = together.draw(logits[[0, 2]])[0].tolist()
     assert tokens == [int(alone[row].draw(logits[row : row + 1])[0]) for row in (0, 2)]
 

@@ -1,9 +1,9 @@
 import pytest
 
 from monoscope.core.errors import BadRequest, FeatureNotFound
-from monoscope.steer.compare import prompt_ids
 from monoscope.steer.edits import Condition, parse_edit
 from monoscope.steer.engine import generate
+from monoscope.steer.prompt import prompt_ids
 from monoscope.steer.request import Request
 from monoscope.steer.session import ablate, add, clamp, project_out, scale, steer
 

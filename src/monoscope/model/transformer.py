@@ -1,6 +1,7 @@
 """A language model that can be read and changed at any decoder block."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -61,6 +62,8 @@ class LanguageModel:
         self.n_layers = len(self.blocks)
         self.context_limit = _context_limit(module.config)
         self.prefix_id = _prefix_id(tokenizer, self.vocab_size)
+        # Hooks belong to a run of the model, so there is one run at a time; whoever hooks by hand holds this.
+        self.lock = threading.RLock()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -140,13 +143,14 @@ class LanguageModel:
         def stop(x: Tensor) -> None:
             raise _Reached(x)
 
-        handle = self._on_reaching(site, stop)
-        try:
-            self.module(input_ids=ids.to(self.device), use_cache=False)
-        except _Reached as reached:
-            return reached.output
-        finally:
-            handle.remove()
+        with self.lock:
+            handle = self._on_reaching(site, stop)
+            try:
+                self.module(input_ids=ids.to(self.device), use_cache=False)
+            except _Reached as reached:
+                return reached.output
+            finally:
+                handle.remove()
         raise SiteNotFound(f"{self.source} never ran its block {site.layer}; give --layers-path.")
 
     @torch.inference_mode()
@@ -163,7 +167,7 @@ class LanguageModel:
 
         Cost    windows * length * vocab_size numbers: keep batches small.
         """
-        with contextlib.ExitStack() as stack:
+        with self.lock, contextlib.ExitStack() as stack:
             if site is not None and change is not None:
                 stack.enter_context(self.changing(site, change, reading=reading))
             mask = None if attention_mask is None else attention_mask.to(self.device)

@@ -212,7 +212,7 @@ def _add_steering(routes: APIRouter, books: Library) -> None:
             body.max_tokens, body.shade,
         )  # fmt: skip
         check_ask(ask, model, dictionary)
-        records = steer_events(model, dictionary, ask, books.queue.sit())
+        records = steer_events(books.batcher(), model, dictionary, ask)
         return StreamingResponse(_events(records, books), media_type="text/event-stream")
 
 

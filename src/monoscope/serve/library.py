@@ -9,6 +9,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from monoscope.dictionary.shelf import load_dictionary
 from monoscope.model.transformer import LanguageModel, load_model
 from monoscope.serve.queue import Queue
 from monoscope.serve.shelf import Shelf, Stamp, stamp_of
+from monoscope.steer.batcher import Batcher
+from monoscope.steer.edits import parse_edit, parse_feature
 from monoscope.steer.presets import Preset, list_presets, load_preset
 
 _STALE_SECONDS = 120.0
@@ -58,6 +61,7 @@ class Library:
         self._model: LanguageModel | None = None
         self._model_error = ""
         self._loader: threading.Thread | None = None
+        self._batcher: Batcher | None = None
 
     def names(self) -> list[str]:
         """The dictionaries that have an atlas, the wanted one first."""
@@ -98,6 +102,41 @@ class Library:
             if held is None or held[0] != stamp:
                 held = self._dictionaries[name] = stamp, load_dictionary(self.run.dictionary(name))
             return held[1]
+
+    def dictionaries_for(self, lines: Iterable[str], name: str | None = None) -> dict[str, Dictionary]:
+        """The dictionaries that some edits or features `[DICTIONARY/]ID` speak of, the one meant without a name first.
+
+        Raises
+            ArtifactNotFound  there is no atlas of a name.
+            BadEdit           a line is neither an edit nor a feature.
+        """
+        default = self.choose(name)
+        named = [found for line in lines for found in _dictionaries_named(line)]
+        return {each: self.dictionary(each) for each in dict.fromkeys([default, *named])}
+
+    def batcher(self) -> Batcher:
+        """What runs the model for everybody.
+
+        Raises
+            Unavailable  the model is still being loaded, or could not be.
+        """
+        model = self.model()
+        with self._lock:
+            if self._batcher is None or self._batcher.failed:
+                self._batcher = Batcher(model)
+            return self._batcher
+
+    @property
+    def running_batcher(self) -> Batcher | None:
+        """The same if it runs already; for those who only look."""
+        return self._batcher
+
+    def close(self) -> None:
+        """End what runs in the background."""
+        with self._lock:
+            batcher, self._batcher = self._batcher, None
+        if batcher is not None:
+            batcher.close()
 
     def start_model(self) -> None:
         """Begin to load the model, unless that has begun already."""
@@ -219,6 +258,16 @@ class Library:
         process = found.get("process")
         alive = _is_alive(process) if isinstance(process, int) else time.time() - updated < _STALE_SECONDS
         return {"ready": self.ready, "alive": alive, "updated": updated, "stages": stages}
+
+
+def _dictionaries_named(line: str) -> list[str]:
+    """The dictionaries that an edit or a feature names."""
+    if " " not in line.strip():
+        name, _ = parse_feature(line.strip())
+        return [name] if name else []
+    edit = parse_edit(line)
+    names = (edit.dictionary, edit.condition.dictionary if edit.condition else None)
+    return [name for name in names if name]
 
 
 def _is_alive(process: int) -> bool:

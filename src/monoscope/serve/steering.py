@@ -5,7 +5,7 @@ comes the proof of what was edited, and both answers again with the steered feat
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +13,16 @@ from monoscope.core.errors import BadRequest
 from monoscope.dictionary.base import Dictionary
 from monoscope.model.transformer import LanguageModel
 from monoscope.render.tokens import display_units, text_parts, units_json
-from monoscope.serve.queue import Seat
 from monoscope.serve.reading import read_ids
-from monoscope.steer.compare import prompt_ids, proof_to_json
+from monoscope.steer.batcher import Batcher, Ticket
+from monoscope.steer.compare import proof_to_json
 from monoscope.steer.edits import parse_edit
-from monoscope.steer.engine import stream
+from monoscope.steer.prompt import request_for
 from monoscope.steer.request import Event, Generation, Request, bind_request
 
 PANES = ("baseline", "steered")
 MOST_ANSWER_TOKENS = 400
+_LOOK_SECONDS = 0.2
 Record = tuple[str, dict[str, Any]]
 
 
@@ -40,9 +41,8 @@ class Ask:
     def requests(self, model: LanguageModel) -> list[Request]:
         """The plain request and the steered one."""
         asked = [{"role": "user", "content": self.prompt}] if self.chat else self.prompt
-        ids = prompt_ids(model, asked)
         common = {"seed": self.seed, "temperature": self.temperature, "max_tokens": self.max_tokens}
-        return [Request(ids, (), **common), Request(ids, self.edits, **common)]
+        return [request_for(model, asked, edits, **common) for edits in ((), self.edits)]
 
 
 def check_ask(ask: Ask, model: LanguageModel, dictionary: Dictionary) -> None:
@@ -61,37 +61,63 @@ def check_ask(ask: Ask, model: LanguageModel, dictionary: Dictionary) -> None:
         dictionary.check_feature(ask.shade)
 
 
-def steer_events(model: LanguageModel, dictionary: Dictionary, ask: Ask, seat: Seat) -> Iterator[Record]:
+def steer_events(batcher: Batcher, model: LanguageModel, dictionary: Dictionary, ask: Ask) -> Iterator[Record]:
     """Records for the page: `queue`, `baseline` and `steered` pieces, and `done`. Stop iterating to cancel.
 
     Raises
-        BadRequest, BadEdit, FeatureNotFound  as `check_ask` and the engine say, before the first record.
+        Busy  the queue is full; by the call itself, as the refusals of `check_ask`.
     """
-    try:
-        while not seat.try_turn():
-            yield "queue", {"ahead": seat.ahead}
-        yield from _answers(model, dictionary, ask)
-    finally:
-        seat.leave()
-
-
-def _answers(model: LanguageModel, dictionary: Dictionary, ask: Ask) -> Iterator[Record]:
     requests = ask.requests(model)
+    tickets = batcher.submit(dictionary, requests)
+    return _answers(batcher, model, dictionary, ask, requests[0].prompt_ids, tickets)
+
+
+def _answers(  # noqa: PLR0913
+    batcher: Batcher,
+    model: LanguageModel,
+    dictionary: Dictionary,
+    ask: Ask,
+    prompt: tuple[int, ...],
+    tickets: Sequence[Ticket],
+) -> Iterator[Record]:
     began = time.monotonic()
     ids: tuple[list[int], list[int]] = ([], [])
     done: dict[int, Generation] = {}
     differs_at: int | None = None
-    for event in stream(model, dictionary, requests):
-        if event.done is not None:
-            done[event.request] = event.done
-        elif event.token is not None:
-            ids[event.request].append(event.token)
-        first = differs_at is None and event.request == 1 and _differs(ids)
-        if first:
-            differs_at = len(ids[1]) - 1
-        yield PANES[event.request], _piece(event, len(ids[event.request]), first)
+    try:
+        for pane, event in _events(batcher, tickets):
+            if event is None:
+                yield "queue", {"ahead": pane}
+                continue
+            if event.done is not None:
+                done[pane] = event.done
+            elif event.token is not None:
+                ids[pane].append(event.token)
+            first = differs_at is None and pane == 1 and _differs(ids)
+            if first:
+                differs_at = len(ids[1]) - 1
+            yield PANES[pane], _piece(event, len(ids[pane]), first)
+    finally:
+        for ticket in tickets:
+            ticket.cancel()
     seconds = time.monotonic() - began
-    yield "done", _summary(model, dictionary, ask, requests[0].prompt_ids, (done[0], done[1]), seconds, differs_at)
+    yield "done", _summary(model, dictionary, ask, prompt, (done[0], done[1]), seconds, differs_at)
+
+
+def _events(batcher: Batcher, tickets: Sequence[Ticket]) -> Iterator[tuple[int, Event | None]]:
+    """News of all tickets with the number of the ticket, in turns; without an event, how many wait before them."""
+    running = set(range(len(tickets)))
+    while running:
+        for pane in sorted(running):
+            event = tickets[pane].get(_LOOK_SECONDS)
+            if event is None:
+                ahead = batcher.ahead(tickets[pane])
+                if ahead is not None:
+                    yield ahead, None
+                continue
+            yield pane, event
+            if event.done is not None:
+                running.discard(pane)
 
 
 def _differs(ids: tuple[list[int], list[int]]) -> bool:

@@ -14,7 +14,7 @@ of all rows form a `Slot`, and a row without a k-th edit has an empty range ther
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from monoscope.core.site import Site
 from monoscope.dictionary.base import Dictionary
-from monoscope.steer.edits import scope_range
+from monoscope.steer.edits import acts_elsewhere, acts_in_template, scope_range
 from monoscope.steer.resolve import Move, Reading
 
 _NEVER = (0, 0)
@@ -64,7 +64,10 @@ class Reader:
 
 @dataclass(frozen=True, eq=False)
 class Slot:
-    """The k-th edit of each row. Positions count from 0 in the row's own rendered prompt; `low` to `high` half-open."""
+    """The k-th edit of each row. Positions count from 0 in the row's own rendered prompt; `low` to `high` half-open.
+
+    `in_template` and `elsewhere` say whether the edit acts on the chat template's tokens and on all others.
+    """
 
     direction: Float[Tensor, "rows d_model"]
     add: Float[Tensor, "rows"]
@@ -76,14 +79,11 @@ class Slot:
     column: Int[Tensor, "rows"]
     gate_column: Int[Tensor, "rows"]
     gate_above: Float[Tensor, "rows"]
+    in_template: Bool[Tensor, "rows"]
+    elsewhere: Bool[Tensor, "rows"]
     gains: bool
     projects: bool
     gated: bool
-
-    def select(self, rows: Int[Tensor, "kept"]) -> "Slot":
-        """The same slot for some rows only."""
-        picked = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: value[rows] for name, value in picked.items() if isinstance(value, Tensor)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,10 +99,6 @@ class SitePlan:
     def touches(self, first: int, last: int) -> bool:
         """Whether an edit may act on positions `first` to `last`."""
         return first < self.stop and last >= self.first
-
-    def select(self, rows: Int[Tensor, "kept"]) -> "SitePlan":
-        """The same plan for some rows only."""
-        return replace(self, slots=tuple(slot.select(rows) for slot in self.slots))
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,18 +137,22 @@ def plan_site(
 
 
 def apply_edits(
-    x: Float[Tensor, "rows length d_model"], positions: Int[Tensor, "rows length"], plan: SitePlan
+    x: Float[Tensor, "rows length d_model"],
+    positions: Int[Tensor, "rows length"],
+    plan: SitePlan,
+    template: Bool[Tensor, "rows length"] | None = None,
 ) -> Applied:
     """Edit the residual stream of a batch; every activation is read before the first edit.
 
-    Sinks (position 0 and norms above the dictionary's limit) and negative positions (padding) stay as they are.
+    Sinks (position 0 and norms above the dictionary's limit) and negative positions (padding) stay as they are, and so
+    do tokens of the chat `template` but for edits that name them.
     """
     before = x.float()
     norms = before.norm(dim=-1)
     read = plan.reader.read(before.flatten(0, 1)).unflatten(0, before.shape[:2]) if plan.reader.features else None
     after, masks = before, []
     for slot in plan.slots:
-        mask = _mask(slot, positions, norms, read)
+        mask = _mask(slot, positions, norms, read, template)
         size = _size(slot, after, read)
         size = torch.where(mask, size, 0.0)
         after = after + size[..., None] * slot.direction[:, None, :]
@@ -160,8 +160,10 @@ def apply_edits(
     return Applied(before, after, torch.stack(masks))
 
 
-def _mask(slot: Slot, positions: Tensor, norms: Tensor, read: Tensor | None) -> Tensor:
+def _mask(slot: Slot, positions: Tensor, norms: Tensor, read: Tensor | None, template: Tensor | None) -> Tensor:
     mask = (positions >= slot.low[:, None]) & (positions < slot.high[:, None]) & (norms <= slot.sink_limit[:, None])
+    where = slot.elsewhere[:, None]
+    mask = mask & (where if template is None else torch.where(template, slot.in_template[:, None], where))
     if slot.gated and read is not None:
         mask = mask & (_column(read, slot.gate_column) > slot.gate_above[:, None])
     return mask
@@ -194,6 +196,9 @@ def _slot(
     def whole(values: Sequence[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=device)
 
+    def truths(values: Sequence[bool]) -> Tensor:
+        return torch.tensor(values, dtype=torch.bool, device=device)
+
     return Slot(
         direction=torch.stack([none if move is None else move.direction.float().cpu() for move in moves]).to(device),
         add=floats([term[0] for term in terms]),
@@ -205,6 +210,8 @@ def _slot(
         column=whole([0 if move is None else reader.column(move.reading) for move in moves]),
         gate_column=whole([0 if move is None else reader.column(move.gate) for move in moves]),
         gate_above=floats(thresholds),
+        in_template=truths([move is not None and acts_in_template(move.scope) for move in moves]),
+        elsewhere=truths([move is None or acts_elsewhere(move.scope) for move in moves]),
         gains=any(term[1] for term in terms),
         projects=any(term[2] for term in terms),
         gated=any(threshold != -torch.inf for threshold in thresholds),

@@ -5,8 +5,8 @@ direction. A difference of means is the classical baseline with labels.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -16,16 +16,15 @@ from monoscope.core.errors import BadNumbers, EmptyText
 from monoscope.core.runtime import random_stream
 from monoscope.core.site import Site
 from monoscope.dictionary.base import Dictionary
-from monoscope.model.chat import render_chat, render_plain
 from monoscope.model.sinks import keep_mask, sink_limit
 from monoscope.model.transformer import LanguageModel
 from monoscope.steer.edits import Edit
 from monoscope.steer.engine import generate
+from monoscope.steer.prompt import Prompt, request_for
 from monoscope.steer.proof import EditProof
-from monoscope.steer.request import Dictionaries, Generation, Request
+from monoscope.steer.request import Dictionaries, Generation
 from monoscope.steer.resolve import Move, Push, push_at, resolve_all
 
-Prompt = str | Sequence[Mapping[str, str]]
 _BATCH = 8
 
 
@@ -60,13 +59,6 @@ def proof_to_json(proof: EditProof) -> dict[str, object]:
     }
 
 
-def prompt_ids(model: LanguageModel, prompt: Prompt) -> tuple[int, ...]:
-    """The tokens of a text to continue, or of messages to answer."""
-    if isinstance(prompt, str):
-        return render_plain(model, prompt).ids
-    return render_chat(model, prompt, reply_follows=True).ids
-
-
 def steered_pair(
     model: LanguageModel,
     dictionary: Dictionaries,
@@ -86,8 +78,17 @@ def steered_pair(
     Raises
         BadNumbers  the edits drove the model to NaN or infinity.
     """
-    steered = Request(prompt_ids(model, prompt), tuple(edits), seed, temperature, top_p, repetition_penalty, max_tokens)
-    plain = Request(steered.prompt_ids, (), seed, temperature, top_p, repetition_penalty, max_tokens)
+    steered = request_for(
+        model,
+        prompt,
+        edits,
+        seed=seed,
+        temperature=temperature,
+        top_p=top_p,
+        repetition_penalty=repetition_penalty,
+        max_tokens=max_tokens,
+    )
+    plain = replace(steered, edits=())
     baseline, changed = generate(model, dictionary, [plain, steered])
     if "numbers" in (baseline.finish_reason, changed.finish_reason):
         raise BadNumbers("The model's logits became NaN or infinite under these edits; use smaller values.")

@@ -14,7 +14,7 @@ from monoscope.core.errors import BadEdit
 
 MODES = ("add", "scale", "clamp", "ablate", "project-out")
 MODES_WITHOUT_VALUE = ("ablate", "project-out")
-SCOPES = ("all", "prompt", "generated", "last")
+SCOPES = ("all", "prompt", "generated", "last", "template")
 UNITS = {"": "activation units", "x": "times the largest activation", "r": "times the mean residual norm"}
 LARGEST_VALUE = 1e6
 
@@ -50,7 +50,8 @@ class Edit:
 
     Units   `value` is in activation units, or with `unit` "x" in multiples of the feature's largest activation, or
             with "r" in multiples of the mean residual norm at the site. For `scale` it is a factor without unit.
-    Scope   all, prompt, generated, last (the prompt's last token), or N:M, tokens of the rendered prompt, half-open.
+    Scope   all and prompt (what was said: the chat template's tokens stay as they are), generated, last (the prompt's
+            last token), template (only the template's tokens), or N:M, tokens of the rendered prompt, half-open.
 
     Raises
         BadEdit  a part makes no sense; the sentence names the part.
@@ -111,7 +112,7 @@ def parse_edit(text: str) -> Edit:
     words = head.split()
     if not 2 <= len(words) <= 3:
         raise BadEdit(f"The edit {text!r} is not FEATURE MODE [VALUE[x|r]] [@SCOPE] [if ...]; example: '{_EXAMPLE}'.")
-    dictionary, feature = _parse_feature(words[0])
+    dictionary, feature = parse_feature(words[0])
     value, unit = _parse_value(words[2]) if len(words) == 3 else (None, "")
     when = None if condition is None else _parse_condition(condition)
     return Edit(feature, words[1], value, unit, scope.strip() if at else "all", when, dictionary)
@@ -141,6 +142,7 @@ def scope_range(scope: str, prompt_tokens: int) -> tuple[int, int]:
     endless = 2**40
     fixed = {
         "all": (0, endless),
+        "template": (0, prompt_tokens),
         "prompt": (0, prompt_tokens),
         "generated": (prompt_tokens, endless),
         "last": (prompt_tokens - 1, prompt_tokens),
@@ -156,12 +158,27 @@ def scope_range(scope: str, prompt_tokens: int) -> tuple[int, int]:
     return first, stop
 
 
+def acts_in_template(scope: str) -> bool:
+    """Whether an edit of this scope may act on a token that the chat template wrote: only if the scope names it."""
+    return scope not in ("all", "prompt")
+
+
+def acts_elsewhere(scope: str) -> bool:
+    """Whether it may act on other tokens."""
+    return scope != "template"
+
+
 def number_text(value: float) -> str:
     """The shortest text that reads back as the same number."""
     return repr(value).removesuffix(".0")
 
 
-def _parse_feature(text: str) -> tuple[str | None, int]:
+def parse_feature(text: str) -> tuple[str | None, int]:
+    """The dictionary, if it is named, and the number of a feature such as `8011` or `fine/8011`.
+
+    Raises
+        BadEdit  it is none.
+    """
     name, slash, number = text.rpartition("/")
     if not _ID.fullmatch(number) or (slash and not _NAME.fullmatch(name)):
         raise BadEdit(f"The feature {text!r} is not [DICTIONARY/]ID with a whole number; example: '{_EXAMPLE}'.")
@@ -183,7 +200,7 @@ def _parse_condition(text: str) -> Condition:
     feature, above, threshold = text.strip().partition(">")
     if not above:
         raise BadEdit(f"The condition {text.strip()!r} is not FEATURE > VALUE; example: '{_EXAMPLE}'.")
-    dictionary, number = _parse_feature(feature.strip())
+    dictionary, number = parse_feature(feature.strip())
     return Condition(number, _parse_number(threshold.strip(), "threshold of the condition"), dictionary)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from monoscope.steer.apply import Applied, Reader, SitePlan
@@ -39,7 +39,7 @@ class EditProof:
 
 
 class ProofBook:
-    """Sums over edited tokens, for each slot and row of a plan. Mutable; held by one decoding loop."""
+    """Sums over edited tokens, for each slot and row of a plan. Mutable; it lives as long as the plan."""
 
     def __init__(self, plan: SitePlan, moves: Sequence[Sequence[Move]]) -> None:
         self._plan, self._moves = plan, moves
@@ -56,21 +56,21 @@ class ProofBook:
         self._held: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         self._floats = 0
 
-    def add(self, applied: Applied, rows: Int[Tensor, "rows"]) -> None:
-        """Keep the edited tokens of one application; `rows` names the plan's row of each row of the batch."""
+    def add(self, applied: Applied) -> None:
+        """Keep the edited tokens of one application."""
         row, place = torch.nonzero(applied.edited.any(0), as_tuple=True)
         if not len(row):
             return
-        held = (applied.before[row, place], applied.after[row, place], applied.edited[:, row, place], rows[row])
+        held = (applied.before[row, place], applied.after[row, place], applied.edited[:, row, place], row)
         self._held.append(held)
         self._floats += held[0].numel()
         if self._floats > _HELD_FLOATS:
             self._settle()
 
-    def proofs(self, row: int) -> tuple[EditProof, ...]:
-        """One proof for each edit of a row, in order."""
+    def sums(self, row: int) -> Float[Tensor, "edits 4"]:
+        """For each edit of a row, in order: tokens, and sums over them of norm change, level before, level after."""
         self._settle()
-        return tuple(_proof(move, self._sums[k, row].tolist()) for k, move in enumerate(self._moves[row]))
+        return self._sums[: len(self._moves[row]), row]
 
     def _settle(self) -> None:
         if not self._held:
@@ -106,8 +106,9 @@ class ProofBook:
         return torch.where(is_push, along, activation)
 
 
-def _proof(move: Move, sums: list[float]) -> EditProof:
-    tokens, change, before, after = sums
+def edit_proof(move: Move, sums: Float[Tensor, "4"]) -> EditProof:
+    """The proof of an edit from what was summed of it."""
+    tokens, change, before, after = sums.tolist()
     count = max(tokens, 1.0)
     return EditProof(
         str(move), move.feature, move.mode, move.value, int(tokens), change / count, after / count, before / count

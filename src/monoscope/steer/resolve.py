@@ -14,7 +14,7 @@ from torch import Tensor
 from monoscope.core.errors import BadEdit, BadNumbers
 from monoscope.core.site import Site
 from monoscope.dictionary.base import Dictionary
-from monoscope.steer.edits import Edit, check_scope, parse_edit
+from monoscope.steer.edits import Edit, check_scope, parse_edit, parse_feature
 
 PUSH_MODES = ("add", "project-out")
 _UNIT_TOLERANCE = 1e-3
@@ -124,6 +124,14 @@ def resolve_all(
     return tuple(item if isinstance(item, (ResolvedEdit, Push)) else resolve(item, dictionaries) for item in edits)
 
 
+def resolve_reading(feature: str, dictionaries: Dictionary | Mapping[str, Dictionary]) -> Reading:
+    """A feature to be read, from `[DICTIONARY/]ID`; raises like `resolve`."""
+    name, number = parse_feature(feature)
+    dictionary = _find(dictionaries, name, f"report {feature}")
+    dictionary.check_feature(number)
+    return Reading(dictionary, number)
+
+
 def push_at(
     dictionary: Dictionary, direction: Float[Tensor, "d_model"], value: float, *, scope: str = "all", name: str = "push"
 ) -> Push:
@@ -139,14 +147,14 @@ def push_at(
     return Push(unit, value, dictionary.site, dictionary.stats.sink_limit, scope=scope, name=name)
 
 
-def _find(dictionaries: Dictionary | Mapping[str, Dictionary], name: str | None, edit: Edit) -> Dictionary:
+def _find(dictionaries: Dictionary | Mapping[str, Dictionary], name: str | None, what: Edit | str) -> Dictionary:
     known = {dictionaries.name: dictionaries} if isinstance(dictionaries, Dictionary) else dictionaries
     if name is None and known:
         return next(iter(known.values()))
     if name is None:
-        raise BadEdit(f"The edit '{edit}' needs a dictionary, and none is loaded.")
+        raise BadEdit(f"'{what}' needs a dictionary, and none is loaded.")
     if name not in known:
-        raise BadEdit(f"The edit '{edit}' names dictionary {name!r}; loaded: {', '.join(known) or 'none'}.")
+        raise BadEdit(f"'{what}' names dictionary {name!r}; loaded: {', '.join(known) or 'none'}.")
     return known[name]
 
 

@@ -58,17 +58,29 @@ class Sampler:
         self._temperature = _row_floats([each.temperature for each in settings], device)
         self._top_p = _row_floats([each.top_p for each in settings], device)
         self._penalty = _row_floats([each.repetition_penalty for each in settings], device)
-        self._penalised = any(each.repetition_penalty != 1 for each in settings)
-        self._random = any(each.temperature > 0 for each in settings)
         self._seen = torch.zeros(len(settings), vocab_size, dtype=torch.bool, device=device)
         for row, prompt in enumerate(prompts):
             self._seen[row, torch.tensor(list(prompt), device=device)] = True
+        self._note()
 
-    def select(self, rows: Int[Tensor, "kept"]) -> None:
-        """Keep some rows only."""
-        self._streams = [self._streams[row] for row in rows.tolist()]
-        self._temperature, self._top_p = self._temperature[rows], self._top_p[rows]
-        self._penalty, self._seen = self._penalty[rows], self._seen[rows]
+    def join(self, other: "Sampler") -> None:
+        """Take in the rows of another, behind one's own."""
+        self._streams += other._streams
+        for name in ("_temperature", "_top_p", "_penalty", "_seen"):
+            setattr(self, name, torch.cat([getattr(self, name), getattr(other, name)]))
+        self._note()
+
+    def arrange(self, order: Sequence[int]) -> None:
+        """Put row `order[i]` in place i; rows that are not named leave."""
+        self._streams = [self._streams[row] for row in order]
+        rows = torch.tensor(order, dtype=torch.long, device=self._seen.device)
+        for name in ("_temperature", "_top_p", "_penalty", "_seen"):
+            setattr(self, name, getattr(self, name)[rows])
+        self._note()
+
+    def _note(self) -> None:
+        """Which of the steps of a draw some row needs."""
+        self._penalised, self._random = bool((self._penalty != 1).any()), bool((self._temperature > 0).any())
 
     def draw(self, logits: Float[Tensor, "rows vocab"]) -> tuple[Int[Tensor, "rows"], Bool[Tensor, "rows"]]:
         """The next token of each row, and whether its logits were sound numbers."""
@@ -81,7 +93,8 @@ class Sampler:
         if self._random:
             tokens = torch.where(self._temperature[:, 0] > 0, self._sample(scores, best, tokens), tokens)
         tokens = torch.where(sound, tokens, 0)
-        self._seen.scatter_(1, tokens[:, None], True)
+        if self._penalised:
+            self._seen.scatter_(1, tokens[:, None], True)
         return tokens, sound
 
     def _sample(self, scores: Tensor, best: Tensor, greedy: Tensor) -> Tensor:

@@ -8,13 +8,13 @@ from typing import Any
 from monoscope.core.errors import BadRequest
 from monoscope.dictionary.base import Dictionary
 from monoscope.model.transformer import LanguageModel
-from monoscope.steer.compare import Prompt, prompt_ids
 from monoscope.steer.edits import Condition, Edit
 from monoscope.steer.engine import generate
+from monoscope.steer.prompt import Prompt, request_for
 from monoscope.steer.request import Generation, Request
 from monoscope.steer.resolve import Move, resolve_all
 
-_SETTINGS = {field.name for field in fields(Request)} - {"prompt_ids", "edits"}
+_SETTINGS = {field.name for field in fields(Request)} - {"prompt_ids", "edits", "template"}
 
 
 def add(feature: int, value: float, unit: str = "", *, scope: str = "all", when: Condition | None = None) -> Edit:
@@ -68,7 +68,7 @@ class Steered:
         unknown = sorted(set(settings) - _SETTINGS)
         if unknown:
             raise BadRequest(f"There is no setting {', '.join(unknown)}; there are {', '.join(sorted(_SETTINGS))}.")
-        request = Request(prompt_ids(self.model, prompt), self.edits, **settings)
+        request = request_for(self.model, prompt, self.edits, **settings)
         return generate(self.model, None, [request])[0]
 
 
