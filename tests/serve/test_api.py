@@ -1,12 +1,14 @@
 import json
 import threading
+import time
 
 import pytest
 
-from monoscope.core.errors import Busy
 from monoscope.serve.app import create_app
 from monoscope.serve.library import Library
 from monoscope.serve.steering import Ask, steer_events
+from monoscope.steer.batcher import MOST_ROWS, MOST_WAITING
+from monoscope.steer.request import Request
 
 from .client import PORT, Client, events
 
@@ -76,27 +78,35 @@ def test_without_an_edit_the_answers_are_one(client):
 
 
 def test_leaving_frees_the_model(books, feature):
-    ask = Ask("The fox", (f"{feature} add 0.5r",), chat=False, max_tokens=50)
-    records = steer_events(books.model(), books.dictionary(), ask, books.queue.sit())
-    for _ in range(3):
-        next(records)
-    assert books.queue.inside == 1
-    records.close()
-    assert books.queue.inside == 0
+    batcher, ask = books.batcher(), Ask("The fox", (f"{feature} add 0.5r",), chat=False, max_tokens=300)
+    for records_read in (0, 3):
+        records = steer_events(batcher, books.model(), books.dictionary(), ask)
+        for _ in range(records_read):
+            next(records)
+        records.close()
+        until_free(batcher)
+
+
+def until_free(batcher):
+    deadline = time.monotonic() + 5
+    while batcher.counts()["active"] + batcher.counts()["waiting"] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert batcher.counts()["active"] == batcher.counts()["waiting"] == 0
 
 
 def test_a_full_queue_says_so(client, books):
-    seats = []
-    with pytest.raises(Busy):
-        for _ in range(100):
-            seats.append(books.queue.sit())
+    batcher = books.batcher()
+    others = batcher.submit(None, [Request((1, 2), max_tokens=400, stop_ids=frozenset())] * MOST_ROWS)
+    assert others[0].get(10) is not None
+    others += batcher.submit(None, [Request((1, 2))] * MOST_WAITING)
     try:
         answer = client.post("/api/v1/steer", json={"prompt": "The fox", "max_tokens": 4})
         assert answer.status_code == 429 and int(answer.headers["retry-after"]) > 0
         assert client.get("/api/v1/about").status_code == 200
     finally:
-        for seat in seats:
-            seat.leave()
+        for ticket in others:
+            ticket.cancel()
+    until_free(batcher)
 
 
 def test_while_the_model_is_being_loaded(run):

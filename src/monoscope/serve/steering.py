@@ -61,15 +61,30 @@ def check_ask(ask: Ask, model: LanguageModel, dictionary: Dictionary) -> None:
         dictionary.check_feature(ask.shade)
 
 
-def steer_events(batcher: Batcher, model: LanguageModel, dictionary: Dictionary, ask: Ask) -> Iterator[Record]:
-    """Records for the page: `queue`, `baseline` and `steered` pieces, and `done`. Stop iterating to cancel.
+class Answers(Iterator[Record]):
+    """Records for the page. Whoever does not read to the end must close it, also before the first record. Mutable."""
+
+    def __init__(self, records: Iterator[Record], tickets: Sequence[Ticket]) -> None:
+        self._records, self._tickets = records, tickets
+
+    def __next__(self) -> Record:
+        return next(self._records)
+
+    def close(self) -> None:
+        """Leave: both answers end."""
+        for ticket in self._tickets:
+            ticket.cancel()
+
+
+def steer_events(batcher: Batcher, model: LanguageModel, dictionary: Dictionary, ask: Ask) -> Answers:
+    """Records for the page: `queue`, `baseline` and `steered` pieces, and `done`.
 
     Raises
         Busy  the queue is full; by the call itself, as the refusals of `check_ask`.
     """
     requests = ask.requests(model)
     tickets = batcher.submit(dictionary, requests)
-    return _answers(batcher, model, dictionary, ask, requests[0].prompt_ids, tickets)
+    return Answers(_answers(batcher, model, dictionary, ask, requests[0].prompt_ids, tickets), tickets)
 
 
 def _answers(  # noqa: PLR0913
@@ -84,22 +99,18 @@ def _answers(  # noqa: PLR0913
     ids: tuple[list[int], list[int]] = ([], [])
     done: dict[int, Generation] = {}
     differs_at: int | None = None
-    try:
-        for pane, event in _events(batcher, tickets):
-            if event is None:
-                yield "queue", {"ahead": pane}
-                continue
-            if event.done is not None:
-                done[pane] = event.done
-            elif event.token is not None:
-                ids[pane].append(event.token)
-            first = differs_at is None and pane == 1 and _differs(ids)
-            if first:
-                differs_at = len(ids[1]) - 1
-            yield PANES[pane], _piece(event, len(ids[pane]), first)
-    finally:
-        for ticket in tickets:
-            ticket.cancel()
+    for pane, event in _events(batcher, tickets):
+        if event is None:
+            yield "queue", {"ahead": pane}
+            continue
+        if event.done is not None:
+            done[pane] = event.done
+        elif event.token is not None:
+            ids[pane].append(event.token)
+        first = differs_at is None and pane == 1 and _differs(ids)
+        if first:
+            differs_at = len(ids[1]) - 1
+        yield PANES[pane], _piece(event, len(ids[pane]), first)
     seconds = time.monotonic() - began
     yield "done", _summary(model, dictionary, ask, prompt, (done[0], done[1]), seconds, differs_at)
 
