@@ -1,6 +1,7 @@
 """A small run on disk, and the explorer over it."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,12 +32,13 @@ def run(toy, toy_store, toy_shards, toy_trained, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def books(run, toy) -> Library:
+def books(run, toy) -> Iterator[Library]:
     library = Library(run)
     library.give_model(toy)
     found = library.atlas().highlights(1) or [library.atlas().feature(int(library.atlas().densities.argmax()))]
     save_preset(run, Preset("first", "toy", library.digest("toy"), (f"{found[0].feature} add 0.3r",)))
-    return library
+    yield library
+    library.close()
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,8 @@ from monoscope.core.progress import SILENT, Progress
 EXACT = 1_000_000
 _PIECE_FLOATS = 1 << 24
 _GROUP = 32
+# A tile of products is 2 MB; rows are multiplied again some at a time, as each gathers a few hundred columns.
+_TILE_ROWS, _TILE_COLUMNS, _AGAIN_ROWS = 256, 2048, 32
 
 
 def nearest(
@@ -32,17 +34,60 @@ def nearest(
     count = max(0, min(count, len(candidates) - 1))
     indices = torch.zeros(len(rows), count, dtype=torch.long)
     cosines = torch.zeros(len(rows), count)
-    table = unit[candidates].T.contiguous()
+    if not count:
+        return indices, cosines
+    table = _Tiles(unit[candidates])
     progress.start("neighbours", len(rows), "features")
-    for numbers in torch.arange(len(rows)).split(max(1, _PIECE_FLOATS // max(1, len(candidates)))):
-        cosine = unit[numbers] @ table
-        own = mine[numbers] >= 0
-        cosine[torch.nonzero(own).flatten(), mine[numbers][own]] = -2.0
-        best, places = largest(cosine, count)
+    for numbers in torch.arange(len(rows)).split(_TILE_ROWS):
+        best, places = table.largest(unit[numbers], count, mine[numbers])
         indices[numbers], cosines[numbers] = candidates[places], best
         progress.advance(len(numbers))
     progress.finish()
     return indices, cosines
+
+
+class _Tiles:
+    """The products of some rows with a long table, of which only the largest of each row are wanted.
+
+    A tile of products fits in the processor's cache, where it is reduced to the maxima of groups of columns; only the
+    columns of the groups with the largest maxima are multiplied again.
+    """
+
+    def __init__(self, table: Float[Tensor, "columns d"]) -> None:
+        self._table, self._columns = table, len(table)
+        missing = -len(table) % _TILE_COLUMNS
+        padded = torch.nn.functional.pad(table, (0, 0, 0, missing))
+        self._tiles = padded.unflatten(0, (-1, _TILE_COLUMNS)).transpose(1, 2).contiguous()
+        self._in_last = _TILE_COLUMNS - missing
+
+    def largest(
+        self, rows: Float[Tensor, "rows d"], count: int, own: Int[Tensor, "rows"]
+    ) -> tuple[Float[Tensor, "rows count"], Int[Tensor, "rows count"]]:
+        """The largest products of each row but with its `own` column (-1 for none), in falling order, and where."""
+        maxima = self._maxima(rows)
+        # The own column may be the largest of a group that has none of the others that are wanted.
+        groups = maxima.topk(min(count + 1, maxima.shape[1]), dim=1).indices
+        per_tile = _TILE_COLUMNS // _GROUP
+        first = groups // per_tile * _TILE_COLUMNS + groups % per_tile
+        columns = (first[:, :, None] + per_tile * torch.arange(_GROUP)).flatten(1)
+        found = [
+            torch.bmm(self._table[some.clamp(max=self._columns - 1)], row[:, :, None]).squeeze(2)
+            for some, row in zip(columns.split(_AGAIN_ROWS), rows.split(_AGAIN_ROWS), strict=True)
+        ]
+        products = torch.cat(found).masked_fill_((columns >= self._columns) | (columns == own[:, None]), -2.0)
+        best, places = products.topk(count, dim=1)
+        return best, columns.gather(1, places)
+
+    def _maxima(self, rows: Float[Tensor, "rows d"]) -> Float[Tensor, "rows groups"]:
+        """The largest product of each group; in a tile of n groups, column i belongs to group i % n."""
+        product = torch.empty(len(rows), _TILE_COLUMNS)
+        maxima = torch.empty(len(rows), len(self._tiles), _TILE_COLUMNS // _GROUP)
+        for number, tile in enumerate(self._tiles):
+            torch.mm(rows, tile, out=product)
+            if number == len(self._tiles) - 1:
+                product[:, self._in_last :] = -2.0
+            torch.amax(product.unflatten(1, (_GROUP, -1)), 1, out=maxima[:, number])
+        return maxima.flatten(1)
 
 
 def find_nearest(
