@@ -13,7 +13,7 @@ from monoscope.atlas.search import ALL, Filters, SearchHit, search_prompt
 from monoscope.atlas.values import feature_values, hit_values
 from monoscope.atlas.ways import check_question, search_by
 from monoscope.core.artifact import replacing
-from monoscope.core.errors import BadRequest
+from monoscope.core.errors import BadRequest, RequestDiffers
 from monoscope.core.pieces import token_pieces
 from monoscope.core.run import Run
 from monoscope.core.sparse import SparseCode
@@ -25,10 +25,11 @@ from monoscope.model.transformer import LanguageModel, load_model
 from monoscope.stages import HARVEST_DTYPE
 from monoscope.steer.compare import steered_pair
 from monoscope.steer.edits import parse_edit
-from monoscope.steer.presets import Preset, load_preset
+from monoscope.steer.presets import Preset, load_preset, read_preset
 from monoscope.steer.presets import delete_preset as remove_preset
 from monoscope.steer.presets import list_presets as preset_names
 from monoscope.steer.presets import save_preset as write_preset
+from monoscope.steer.resolve import resolve_all
 from monoscope.text.files import file_documents
 
 POOLS = ("max", "mean")
@@ -234,18 +235,41 @@ def save_preset(
 ) -> dict[str, Any]:
     """Keep edits under a name, tied to the dictionary whose feature numbers they use."""
     chosen = run.choose_dictionary(name)
-    dictionary = load_dictionary(run.dictionary(chosen))
-    for edit in edits:
-        dictionary.check_feature(parse_edit(edit).feature)
-    write_preset(run.path, Preset(preset, chosen, dictionary_digest(run.dictionary(chosen)), edits, note))
+    wanted = Preset(preset, chosen, dictionary_digest(run.dictionary(chosen)), edits, note)
+    resolve_all(wanted.edits, {chosen: load_dictionary(run.dictionary(chosen))})
+    write_preset(run.path, wanted)
     run.write_index()
     return show_preset(run, preset)
 
 
+def take_preset(run: Run, preset: str, path: Path, *, note: str = "", name: str | None = None) -> dict[str, Any]:
+    """Keep a preset that was made elsewhere, from its file, where the run holds the very dictionary it was made for.
+
+    Raises
+        RequestDiffers  it does not, under whatever name.
+    """
+    found = read_preset(path)
+    chosen = _dictionary_with(run, found, path, name)
+    return save_preset(run, preset, found.edits, note=note or found.note, name=chosen)
+
+
+def _dictionary_with(run: Run, preset: Preset, path: Path, name: str | None) -> str:
+    """The name that a preset's dictionary has in this run."""
+    names = run.names("dictionaries", "monoscope.json") if name is None else []
+    names = names or [run.choose_dictionary(name)]
+    same = [each for each in names if dictionary_digest(run.dictionary(each)) == preset.dictionary_digest]
+    if not same:
+        raise RequestDiffers(
+            f"{path} was made for a dictionary called {preset.dictionary}, which is none of those in {run.path} "
+            f"({', '.join(names)}), where its feature numbers mean something else. Get that very dictionary as well, "
+            "or find the features with monoscope search and save them anew."
+        )
+    return preset.dictionary if preset.dictionary in same else same[0]
+
+
 def show_preset(run: Run, preset: str) -> dict[str, Any]:
-    """One preset as plain values."""
-    found = load_preset(run.path, preset)
-    return {"name": found.name, "dictionary": found.dictionary, "edits": list(found.edits), "note": found.note}
+    """One preset as plain values: what its file holds."""
+    return load_preset(run.path, preset).to_json()
 
 
 def list_presets(run: Run) -> dict[str, Any]:

@@ -50,6 +50,9 @@ def preset(
     preset: Annotated[str | None, Parameter(help="Its name, as golden-gate.")] = None,
     *,
     edit: Annotated[list[str] | None, Parameter(help="What to save; may be repeated.")] = None,
+    source: Annotated[
+        Path | None, Parameter(name="--from", help="Save what is in this file, which preset RUN show NAME --json made.")
+    ] = None,
     note: Annotated[str, Parameter(help="A line on what it is for.")] = "",
     name: Name = None,
     as_json: AsJson = False,
@@ -59,8 +62,16 @@ def preset(
     from monoscope.printing import preset_text
 
     place = Run(run)
+    if source is not None and (edit or action != "save"):
+        raise BadRequest("--from FILE goes with save, and without --edit: preset RUN save NAME --from FILE.")
+
+    def save(named: str) -> dict[str, Any]:
+        if source is not None:
+            return explore.take_preset(place, named, source, note=note, name=name)
+        return explore.save_preset(place, named, tuple(edit or ()), note=note, name=name)
+
     actions: dict[str, Callable[[str], dict[str, Any]]] = {
-        "save": lambda named: explore.save_preset(place, named, tuple(edit or ()), note=note, name=name),
+        "save": save,
         "show": lambda named: explore.show_preset(place, named),
         "delete": lambda named: explore.delete_preset(place, named),
     }

@@ -1,8 +1,9 @@
-"""Named sets of edits, kept with a run. The format is docs/formats/preset.md."""
+"""Named sets of edits, kept with a run and handed on as files. The format is docs/formats/preset.md."""
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from monoscope.core.artifact import read_json, write_json
 from monoscope.core.errors import ArtifactNotFound, BadEdit, BadRequest, Damaged, RequestDiffers
@@ -12,15 +13,19 @@ PRESET_VERSION = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LONGEST_NOTE = 2000
 _MOST_EDITS = 64
+# Far above 64 edits of 300 characters and a note; a larger file is something else, and is not read.
+_LARGEST_FILE = 1 << 20
 
 
 @dataclass(frozen=True)
 class Preset:
     """Edits under a name, with the dictionary whose feature numbers they use. `edits` are in the edit grammar.
 
+    They do not name the dictionary: it may be called otherwise in another run, and its digest says which it is.
+
     Raises
         BadRequest  the name is not plain, the note too long, or there is no edit.
-        BadEdit     an edit cannot be read.
+        BadEdit     an edit cannot be read, or names another dictionary, for which no digest would speak.
     """
 
     name: str
@@ -35,7 +40,11 @@ class Preset:
             raise BadRequest(f"A preset needs 1 to {_MOST_EDITS} edits, not {len(self.edits)}.")
         if len(self.note) > _LONGEST_NOTE:
             raise BadRequest(f"The note has {len(self.note):,} characters; at most {_LONGEST_NOTE:,} are kept.")
-        object.__setattr__(self, "edits", tuple(str(parse_edit(edit)) for edit in self.edits))
+        object.__setattr__(self, "edits", tuple(_without_dictionary(edit, self.dictionary) for edit in self.edits))
+
+    def to_json(self) -> dict[str, Any]:
+        """The file's record."""
+        return {"version": PRESET_VERSION, **asdict(self), "edits": list(self.edits)}
 
 
 def check_preset_name(name: str) -> None:
@@ -51,11 +60,35 @@ def check_preset_name(name: str) -> None:
         )
 
 
+def _without_dictionary(text: str, own: str) -> str:
+    edit = parse_edit(text)
+    gate = edit.condition
+    for name in (edit.dictionary, gate.dictionary if gate else None):
+        if name not in (None, own):
+            raise BadEdit(
+                f"The edit '{edit}' names dictionary {name}, but a preset holds edits of one dictionary, here {own}; "
+                f"keep those of {name} in a preset of their own."
+            )
+    return str(replace(edit, dictionary=None, condition=gate and replace(gate, dictionary=None)))
+
+
 def save_preset(run: Path, preset: Preset) -> Path:
     """Write a preset, in place of one of the same name."""
     path = _path(run, preset.name)
-    write_json(path, {"version": PRESET_VERSION, **asdict(preset)})
+    write_json(path, preset.to_json())
     return path
+
+
+def read_preset(path: Path) -> Preset:
+    """Read a preset from any file, such as one that somebody sent. Whether its dictionary is here is not asked.
+
+    Raises
+        ArtifactNotFound  there is no such file.
+        Damaged           it is not a preset of a known version.
+    """
+    if path.is_file() and path.stat().st_size > _LARGEST_FILE:
+        raise Damaged(f"{path} has {path.stat().st_size:,} bytes; a preset has at most {_LARGEST_FILE:,}.")
+    return _from_record(path, read_json(path))
 
 
 def load_preset(run: Path, name: str, *, dictionary_digest: str | None = None) -> Preset:
@@ -70,7 +103,9 @@ def load_preset(run: Path, name: str, *, dictionary_digest: str | None = None) -
     if not path.is_file():
         there = ", ".join(list_presets(run)) or "none"
         raise ArtifactNotFound(f"{run} has no preset {name}; it has: {there}.")
-    preset = _from_record(path, read_json(path))
+    preset = read_preset(path)
+    if preset.name != name:
+        raise Damaged(f"{path} holds a preset named {preset.name!r}; rename the file or save the preset again.")
     if dictionary_digest is not None and preset.dictionary_digest != dictionary_digest:
         raise RequestDiffers(
             f"Preset {name} was made for another training of dictionary {preset.dictionary}, where its feature numbers "
@@ -104,13 +139,13 @@ def _path(run: Path, name: str) -> Path:
 def _from_record(path: Path, record: dict[str, object]) -> Preset:
     if record.get("version") != PRESET_VERSION:
         found = record.get("version")
-        raise Damaged(f"{path} has version {found!r}; this monoscope reads {PRESET_VERSION}. Save the preset again.")
+        raise Damaged(
+            f"{path} is not a preset of version {PRESET_VERSION}, which this monoscope reads: its version is {found!r}."
+        )
     texts = {name: record.get(name) for name in ("name", "dictionary", "dictionary_digest", "note")}
     edits = record.get("edits")
     if not all(isinstance(text, str) for text in texts.values()) or not isinstance(edits, list):
         raise Damaged(f"{path} is not a preset: a field is missing or no text. Save the preset again.")
-    if texts["name"] != path.stem:
-        raise Damaged(f"{path} holds a preset named {texts['name']!r}; rename the file or save the preset again.")
     try:
         return Preset(edits=tuple(edits), **texts)  # type: ignore[arg-type]  all are checked to be text
     except (BadEdit, BadRequest) as error:
