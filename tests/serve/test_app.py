@@ -1,3 +1,4 @@
+import contextlib
 import http.client
 import json
 import socket
@@ -7,7 +8,10 @@ import urllib.request
 import pytest
 
 from monoscope.core.errors import ArtifactNotFound, BadRequest
-from monoscope.serve.app import check_address, free_port, serve, start_in_background
+from monoscope.serve.app import check_address, create_app, free_port, serve, start_in_background
+from monoscope.serve.library import Library
+from monoscope.steer.batcher import MOST_ROWS
+from monoscope.steer.request import Request
 
 
 def test_the_next_free_port():
@@ -27,6 +31,26 @@ def test_nobody_listens_to_the_world_without_a_token(host, tmp_path):
     check_address(host, "long enough to keep")
     with pytest.raises(BadRequest, match="8 characters"):
         check_address(host, "short")
+    with pytest.raises(BadRequest, match="--token"):
+        check_address(host, None, "long enough to keep")
+
+
+def test_tokens_are_long_and_differ():
+    with pytest.raises(BadRequest, match="admin token is shorter than 8"):
+        check_address("127.0.0.1", None, "short")
+    with pytest.raises(BadRequest, match="same as the token"):
+        check_address("127.0.0.1", "long enough to keep", "long enough to keep")
+    check_address("127.0.0.1", "long enough to keep", "another that is long")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["*", "null", "", "lab.test", "https://", "https://*.lab.test", "https://lab.test/", "https://lab.test/path",
+     "https://user@lab.test", "ftp://lab.test", "https://lab.test:x", "https://lab.test:1234567", "https://a b"],
+)  # fmt: skip
+def test_an_origin_is_a_name_and_never_a_pattern(origin, tmp_path):
+    with pytest.raises(BadRequest, match="is no origin"):
+        create_app(tmp_path, allow_origins=[origin])
 
 
 def test_this_machine_needs_none():
@@ -53,21 +77,33 @@ def test_a_server_in_the_background(run, books):
         urllib.request.urlopen(f"{address.url}healthz", timeout=5)
 
 
-def test_who_leaves_while_waiting_or_listening_gives_up_the_place(run, books):
-    address = start_in_background(run, free_port(wanted=18_600), library=books)
-    seat = books.queue.sit()
-    assert seat.try_turn(1)
+def until(true, seconds=5):
+    began = time.monotonic()
+    while not true() and time.monotonic() - began < seconds:
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("busy", [0, MOST_ROWS], ids=["listening", "waiting"])
+def test_who_leaves_while_waiting_or_listening_gives_up_the_place(run, toy, busy):
+    library = Library(run)
+    library.give_model(toy)
+    address = start_in_background(run, free_port(wanted=18_600), library=library)
+    batcher = library.batcher()
+    slow = toy.module.register_forward_pre_hook(lambda *_: time.sleep(0.01))
     try:
-        waiting = http.client.HTTPConnection(address.host, address.port, timeout=5)
-        body = json.dumps({"prompt": "The fox", "max_tokens": 300})
-        waiting.request("POST", "/api/v1/steer", body, {"content-type": "application/json"})
-        assert b"event: queue" in waiting.getresponse().read1(100)
-        assert books.queue.inside == 2
-        waiting.close()
-        began = time.monotonic()
-        while books.queue.inside > 1 and time.monotonic() - began < 5:
-            time.sleep(0.02)
-        assert books.queue.inside == 1 and time.monotonic() - began < 2
+        others = batcher.submit(library.dictionary(), [Request((1, 2), max_tokens=400, stop_ids=frozenset())] * busy)
+        until(lambda: batcher.counts()["active"] == busy)
+        with contextlib.closing(http.client.HTTPConnection(address.host, address.port, timeout=5)) as leaving:
+            body = json.dumps({"prompt": "The fox", "max_tokens": 300})
+            leaving.request("POST", "/api/v1/steer", body, {"content-type": "application/json"})
+            assert (b"event: queue" if busy else b"event: baseline") in leaving.getresponse().read1(100)
+            assert sum(batcher.counts()[name] for name in ("active", "waiting")) > busy
+        seconds = until(lambda: (batcher.counts()["active"], batcher.counts()["waiting"]) == (busy, 0))
+        assert seconds < 2
+        for ticket in others:
+            ticket.cancel()
     finally:
-        seat.leave()
+        slow.remove()
         address.close()
+        library.close()

@@ -11,24 +11,31 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
-from starlette.exceptions import HTTPException
 
-from monoscope.core.errors import BadRequest, MonoscopeError, Unavailable
+from monoscope.core.errors import BadRequest, Unavailable
 from monoscope.core.run import Run
+from monoscope.serve.answers import Calm, answer_errors
 from monoscope.serve.api import api_routes
-from monoscope.serve.drawing import error_page
-from monoscope.serve.errors import RETRY_SECONDS, sentence_of, spoken, status_of
+from monoscope.serve.described import describe
 from monoscope.serve.guard import Guard, is_loopback
+from monoscope.serve.health import health_routes
+from monoscope.serve.intake import Limits
 from monoscope.serve.library import Library
+from monoscope.serve.metrics import Measured, Metrics
 from monoscope.serve.notes import note_routes
+from monoscope.serve.origins import Origins
 from monoscope.serve.pages import page_routes
+from monoscope.serve.tokens import Keys, check_tokens
+from monoscope.serve.traces import redact_loop
+from monoscope.serve.v1_routes import v1_routes
+from monoscope.serve.wire import server_of
+from monoscope.serve.writes import Ledger
 
 WANTED_PORT = 8421
 _PORTS_TRIED = 50
+_LEDGER = "desk_writes.jsonl"
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,7 @@ class Address:
     port: int
     _server: uvicorn.Server = field(repr=False)
     _thread: threading.Thread = field(repr=False)
+    _after: Callable[[], None] = field(repr=False, default=lambda: None)
 
     @property
     def url(self) -> str:
@@ -56,22 +64,30 @@ class Address:
         self._server.should_exit = True
         self._server.force_exit = True
         self._thread.join(5)
+        self._after()
 
 
-def create_app(
+def create_app(  # noqa: PLR0913
     run: Path,
     *,
     name: str | None = None,
     token: str | None = None,
+    admin_token: str | None = None,
     allow_hosts: Iterable[str] = (),
+    allow_origins: Iterable[str] = (),
     port: int = WANTED_PORT,
     library: Library | None = None,
+    limits: Limits | None = None,
 ) -> Any:
     """The whole application behind its guard, for a run folder that need not be finished.
 
-    `.app` is the FastAPI application inside, with all its routes.
+    `token` lets visitors in; `admin_token`, where there is one, is needed to write to the desk; pages of
+    `allow_origins` may ask with a token. `.app` is the FastAPI application inside, with all its routes.
+
+    Raises
+        BadRequest  an origin is none.
     """
-    books = library or Library(run, name)
+    books, metrics = library or Library(run, name), Metrics()
     app = FastAPI(
         title="monoscope",
         summary="Features inside a language model: find them, read them, steer with them.",
@@ -80,62 +96,45 @@ def create_app(
         openapi_url="/api/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
+        # Traces and logs of FastAPI's own would carry addresses and bodies to whatever the environment names.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.library = books
-    app.get("/healthz", include_in_schema=False)(lambda: PlainTextResponse("ok"))
+    app.include_router(health_routes(books, metrics))
     app.include_router(api_routes(books))
     app.include_router(note_routes(books))
+    app.include_router(v1_routes(books))
     app.include_router(page_routes(books))
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
-    _answer_errors(app, books)
-    return _Guarded(app, Guard(app, port=port, token=token, allow_hosts=allow_hosts))
+    answer_errors(app, books)
+    keys = Keys(token, admin_token, port=port)
+    describe(app, locked=keys.any)
+    guard = Guard(
+        app, port=port, keys=keys, ledger=Ledger(books.run.path / _LEDGER), allow_hosts=allow_hosts,
+        origins=Origins(allow_origins), limits=limits,
+    )  # fmt: skip
+    return _Guarded(app, Measured(Calm(guard), metrics))
 
 
 class _Guarded:
     """The guard in front, with the application behind it in reach."""
 
-    def __init__(self, app: FastAPI, guard: Guard) -> None:
-        self.app, self._guard = app, guard
+    def __init__(self, app: FastAPI, front: Measured) -> None:
+        self.app, self._front = app, front
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self._guard(scope, receive, send)
+        await self._front(scope, receive, send)
 
 
 def _lifespan(books: Library) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        redact_loop()
         if books.ready:
             books.start_model()
         yield
 
     return lifespan
-
-
-def _answer_errors(app: FastAPI, books: Library) -> None:
-    def answer(request: Request, status: int, sentence: str) -> Response:
-        headers = {"retry-after": RETRY_SECONDS[status]} if status in RETRY_SECONDS else {}
-        if request.url.path.startswith(("/api/", "/v1/")):
-            return JSONResponse({"error": sentence}, status, headers)
-        return error_page(books, request, status, sentence, headers)
-
-    @app.exception_handler(MonoscopeError)
-    def refused(request: Request, error: MonoscopeError) -> Response:
-        return answer(request, status_of(error), sentence_of(error, books.run.path))
-
-    @app.exception_handler(RequestValidationError)
-    def not_understood(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:]) or "the body"
-        return answer(request, 400, f"{where[:80]}: {first['msg'][:200]}.")
-
-    @app.exception_handler(HTTPException)
-    def by_status(request: Request, error: HTTPException) -> Response:
-        sentences = {404: "There is no such page.", 405: "This address does not take that kind of request."}
-        return answer(request, error.status_code, sentences.get(error.status_code, "That did not work."))
-
-    @app.exception_handler(Exception)
-    def unexpected(request: Request, error: Exception) -> Response:
-        return answer(request, 500, spoken(error, books.run.path))
 
 
 def free_port(host: str = "127.0.0.1", wanted: int = WANTED_PORT) -> int:
@@ -156,76 +155,82 @@ def free_port(host: str = "127.0.0.1", wanted: int = WANTED_PORT) -> int:
     raise Unavailable(f"No port from {wanted} to {wanted + _PORTS_TRIED - 1} is free on {host}; give another --port.")
 
 
-def check_address(host: str, token: str | None) -> None:
+def check_address(host: str, token: str | None, admin_token: str | None = None) -> None:
     """Refuse to listen beyond this machine without a token.
 
     Raises
-        BadRequest  it would be open to everybody who can reach it.
+        BadRequest  it would be open to everybody who can reach it, or a token is easily guessed.
     """
-    if token is not None and len(token) < 8:
-        raise BadRequest("The token is shorter than 8 characters; use a longer one, such as 32 random letters.")
+    check_tokens(token, admin_token)
     if not is_loopback(host) and token is None:
         raise BadRequest(f"Listening on {host} lets others in; give --token, or listen on 127.0.0.1.")
 
 
-def serve(
+def serve(  # noqa: PLR0913
     run: Path,
     *,
     host: str = "127.0.0.1",
     port: int | None = None,
     token: str | None = None,
+    admin_token: str | None = None,
     name: str | None = None,
     allow_hosts: Iterable[str] = (),
+    allow_origins: Iterable[str] = (),
 ) -> None:
     """Serve a run until interrupted; says where on stderr.
 
     Raises
-        BadRequest   the address would be open to others and there is no token.
+        BadRequest   the address would be open to others and there is no token, or a token or origin is none.
         Unavailable  no port is free.
     """
     if name is not None or not Path(run).is_dir():
         Run(Path(run)).choose_atlas(name)
-    address = start_in_background(run, host=host, port=port, token=token, name=name, allow_hosts=allow_hosts)
+    address = start_in_background(
+        run, host=host, port=port, token=token, admin_token=admin_token, name=name, allow_hosts=allow_hosts,
+        allow_origins=allow_origins,
+    )  # fmt: skip
     exposed = "" if is_loopback(host) else " (open to everybody who reaches this machine and knows the token)"
     sys.stderr.write(f"The explorer is at {address.url}{exposed}; Ctrl-C stops it.\n")
     address.wait()
 
 
-def start_in_background(
+def start_in_background(  # noqa: PLR0913
     run: Path,
     port: int | None = None,
     *,
     host: str = "127.0.0.1",
     token: str | None = None,
+    admin_token: str | None = None,
     name: str | None = None,
     allow_hosts: Iterable[str] = (),
+    allow_origins: Iterable[str] = (),
     library: Library | None = None,
 ) -> Address:
     """Serve a run from a thread, also before it has an atlas: then the first page shows how far it is.
 
     Raises
-        BadRequest   the address would be open to others and there is no token.
+        BadRequest   the address would be open to others and there is no token, or a token or origin is none.
         Unavailable  no port is free.
     """
-    check_address(host, token)
+    check_address(host, token, admin_token)
     port = free_port(host, WANTED_PORT if port is None else port)
+    books = library or Library(run, name)
     app = create_app(
-        run, name=name, token=token, allow_hosts=[*allow_hosts, *_own_names(host, port)], port=port, library=library
-    )
-    config = uvicorn.Config(
-        app, host=host, port=port, log_level="warning", access_log=False, ws="none", server_header=False,
-        timeout_keep_alive=15, timeout_graceful_shutdown=2,
+        run, token=token, admin_token=admin_token, allow_hosts=[*allow_hosts, *_own_names(host, port)],
+        allow_origins=allow_origins, port=port, library=books,
     )  # fmt: skip
-    server = uvicorn.Server(config)
+    server = server_of(app, host, port)
     thread = threading.Thread(target=server.run, name="explorer", daemon=True)
     thread.start()
-    address = Address(host, port, server, thread)
+    # A library that was given is its giver's to close.
+    address = Address(host, port, server, thread, (lambda: None) if library is not None else books.close)
     for _ in range(200):
         if server.started:
             return address
         if not thread.is_alive():
             break
         time.sleep(0.05)
+    address.close()
     raise Unavailable(f"The explorer did not start on {_shown(host)}:{port}; give another --port.")
 
 

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 
 from monoscope.core.errors import MonoscopeError
 from monoscope.dictionary.base import Dictionary
+from monoscope.effect.kept import default_edits
 from monoscope.serve.library import Library
 from monoscope.serve.lookup import labels_of
 from monoscope.steer.edits import Edit, parse_edit
 from monoscope.steer.presets import load_preset
 from monoscope.steer.resolve import resolve
 
-# Below the doses at which small models break, above those at which nothing is seen.
-DEFAULT_STRENGTH = 0.4
 LARGEST_STRENGTH = 0.7
 SLIDING_MODES = ("add", "clamp")
 
@@ -31,7 +30,7 @@ class Control:
 def controls_of(
     books: Library, name: str, *, preset: str | None, add: Sequence[int], edits: Sequence[str]
 ) -> list[Control]:
-    """The rows of a preset, then of single features, then of edits.
+    """The rows of a preset, then of single features at their doses, then of edits.
 
     Raises
         ArtifactNotFound, RequestDiffers  the preset is not there, or is another dictionary's.
@@ -41,7 +40,7 @@ def controls_of(
     for feature in add:
         atlas.check_feature(feature)
     kept = load_preset(books.run.path, preset, dictionary_digest=books.digest(name)).edits if preset else ()
-    lines = [*kept, *(f"{feature} add {DEFAULT_STRENGTH}r" for feature in add), *edits]
+    lines = [*kept, *default_edits(atlas.desk, add), *edits]
     if not lines:
         return []
     parsed = [parse_edit(line) for line in lines]
