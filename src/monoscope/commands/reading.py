@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from monoscope.commands.terminal import AsJson, Name, app, board, tell
+from monoscope.core.errors import BadRequest
 from monoscope.core.run import Run
 
 
@@ -28,26 +29,34 @@ def search(  # noqa: PLR0913
     label_score: Annotated[float | None, Parameter(help="Only labels with at least this score.")] = None,
     source: Annotated[str | None, Parameter(help="Only features at home in this source of the text.")] = None,
     language: Annotated[str | None, Parameter(help="Only features at home in this language.")] = None,
+    rank: Annotated[
+        str, Parameter(help="answer; output: of the best answers those first that can steer (see steerable).")
+    ] = "answer",
     name: Name = None,
     as_json: AsJson = False,
 ) -> None:
     """Find features by words, by a text on which they fire, by a token they raise, or by likeness."""
-    from monoscope import explore
+    from monoscope import dosing, explore
     from monoscope.atlas.search import Filters
     from monoscope.printing import hits_text
 
+    if rank not in ("answer", "output"):
+        raise BadRequest(f"--rank {rank!r} is not known; choose answer or output.")
+    look = dosing.search_steerable if rank == "output" else explore.search
     filters = Filters(density_min, density_max, label_score, None, source, language)
-    found = explore.search(Run(run), query, by=by, limit=limit, name=name, filters=filters, token=token)
+    found = look(Run(run), query, by=by, limit=limit, name=name, filters=filters, token=token)
     tell(found, as_json, hits_text)
 
 
 @app.command
 def show(run: Path, feature: int, *, name: Name = None, as_json: AsJson = False) -> None:
-    """One feature: contexts, histogram, tokens it raises and lowers, neighbours."""
-    from monoscope import explore
-    from monoscope.printing import feature_text
+    """One feature: contexts, histogram, tokens it raises and lowers, neighbours; its dose where one was measured."""
+    from monoscope import dosing, explore
+    from monoscope.printing_effect import shown_text
 
-    tell(explore.show(Run(run), feature, name=name), as_json, feature_text)
+    place = Run(run)
+    found = {**explore.show(place, feature, name=name), **dosing.effects_of(place, feature, name=name)}
+    tell(found, as_json, shown_text)
 
 
 @app.command
