@@ -6,13 +6,13 @@ from typing import NoReturn
 
 from cyclopts import CycloptsError
 
-from monoscope.commands import answering, chatting, explaining, exporting, making, planning, reading
+from monoscope.commands import answering, chatting, effecting, explaining, exporting, making, planning, reading
 from monoscope.commands.terminal import app, stderr
 from monoscope.core.errors import MonoscopeError
 
 INTERRUPTED = 130
 # Importing a command registers it.
-COMMANDS = (making, planning, explaining, reading, exporting, answering, chatting)
+COMMANDS = (making, planning, explaining, reading, exporting, answering, effecting, chatting)
 
 
 def main() -> NoReturn:
