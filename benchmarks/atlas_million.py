@@ -32,7 +32,9 @@ from torch import Tensor
 from monoscope.atlas.build import build_atlas, is_finished
 from monoscope.atlas.likeness import search_like
 from monoscope.atlas.query import Atlas
+from monoscope.atlas.schema import MANIFEST
 from monoscope.atlas.search import search_words
+from monoscope.core.artifact import read_json
 from monoscope.core.blocks import ActivationBlock
 from monoscope.core.site import Site
 from monoscope.core.sparse import SparseCode, starts_from_counts
@@ -76,9 +78,9 @@ def main() -> None:
     store = text_of(run, shards_of(run))
     folder = bench_cache() / f"atlas-{settings.latents}-{settings.width}-{store.digest[:8]}"
     planted = Planted.of(store, settings)
-    built = {} if is_finished(folder) else build(folder, planted, store)
+    built = kept(folder) if is_finished(folder) else build(folder, planted, store)
     asked = ask(folder, planted, settings)
-    old = next((row for row in results.rows if row["latents"] == settings.latents), {}) if not built else {}
+    old = next((row for row in results.rows if row["latents"] == settings.latents), {})
     known = {"latents": settings.latents, "width": settings.width, "tokens": store.n_tokens}
     results.put([{"tool": "build_atlas", **old, **known, **built, **asked}])
     if not settings.keep:
@@ -246,6 +248,12 @@ def build(folder: Path, planted: Planted, store: TokenStore) -> dict[str, Any]:
         "anonymous_peak_bytes": watched.peak,
         "stages": [[name, round(begin.wall, 1), round(end.wall, 1)] for name, begin, end in clock.stages],
     }
+
+
+def kept(folder: Path) -> dict[str, Any]:
+    """What the manifest of a finished one says of its building."""
+    manifest = read_json(folder / MANIFEST)
+    return {name: manifest[name] for name in ("seconds", "alive", "bytes")}
 
 
 class Told(Clock):

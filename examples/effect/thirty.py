@@ -29,13 +29,14 @@ from monoscope.atlas.query import Atlas
 from monoscope.core.run import Run
 from monoscope.core.runtime import numpy_stream
 from monoscope.dosing import kept_dose, new_dose, open_bench
-from monoscope.effect.baselines import FEATURE, MEANS, METHODS, PROMPTING, RANDOM
+from monoscope.effect.baselines import FEATURE, MEANS, METHODS, RANDOM
 from monoscope.effect.dose import MODES, Bench, Settings
 from monoscope.effect.resample import paired_interval
 
 LEAST_LABEL_SCORE = 0.6
 CONTENT_KINDS = ("words", "word", "near", "topic", "both")
-BEST, OTHERS = "concept_rate", "rate_on_others"
+PUSHES = (FEATURE, MEANS, RANDOM)
+BEST, OTHERS, NEXT = "concept_rate", "rate_on_others", "most_word_probability"
 
 
 def drawn(bench: Bench, count: int, seed: int) -> tuple[list[int], int]:
@@ -62,6 +63,8 @@ def row_of(record: dict[str, Any]) -> str:
         one = record["methods"][method]
         strength = "" if one["strength"] is None else f" at {one['strength']}"
         cells.append(f"{100 * one[BEST]:.0f}{strength} ({100 * one[OTHERS]:.0f})")
+    shares = [record["baseline"]["word_probability"], *(record["methods"][method][NEXT] for method in PUSHES)]
+    cells.append(" / ".join("–" if share is None else f"{100 * share:.2g}" for share in shares))
     return f"| {' | '.join(cells)} |"
 
 
@@ -70,28 +73,37 @@ def _cell(text: str) -> str:
 
 
 def summary(records: Sequence[dict[str, Any]], outputs: np.ndarray | None) -> dict[str, Any]:
-    """How the feature's push did beside each other method, and the mean rates."""
-    rates = {
-        way: {method: np.array([record["methods"][method][way] for record in records]) for method in METHODS}
-        for way in (BEST, OTHERS)
-    }
+    """How the feature's push did beside each other method, and the means over features."""
     plain = np.array([record["baseline"][BEST] for record in records])
-    beside = {
-        way: {method: _beside(rates[way][FEATURE], rates[way][method]) for method in (MEANS, RANDOM, PROMPTING)}
-        for way in (BEST, OTHERS)
-    }
     found = {
         "features": len(records),
         "recommended": float(np.mean([record["recommended"] is not None for record in records])),
         "plain": float(plain.mean()),
-        "means": {way: {method: float(rate.mean()) for method, rate in some.items()} for way, some in rates.items()},
-        "beside": beside,
+        "figures": {
+            BEST: _figure(records, BEST, METHODS),
+            OTHERS: _figure(records, OTHERS, METHODS),
+            NEXT: _figure([record for record in records if _has_next(record)], NEXT, PUSHES),
+        },
         "perplexity": {method: _median_perplexity(records, method) for method in METHODS},
     }
     if outputs is not None:
         scores = outputs[[record["feature"] for record in records]]
-        found["output_score_and_gain"] = _rank_correlation(scores, rates[OTHERS][FEATURE] - plain)
+        gain = np.array([record["methods"][FEATURE][OTHERS] for record in records]) - plain
+        found["output_score_and_gain"] = _rank_correlation(scores, gain)
     return found
+
+
+def _has_next(record: dict[str, Any]) -> bool:
+    return all(record["methods"][method][NEXT] is not None for method in PUSHES)
+
+
+def _figure(records: Sequence[dict[str, Any]], name: str, methods: Sequence[str]) -> dict[str, Any]:
+    values = {method: np.array([record["methods"][method][name] for record in records]) for method in methods}
+    return {
+        "features": len(records),
+        "means": {method: float(some.mean()) for method, some in values.items()},
+        "beside": {method: _beside(values[FEATURE], some) for method, some in values.items() if method != FEATURE},
+    }
 
 
 def _beside(mine: np.ndarray, other: np.ndarray) -> dict[str, Any]:
@@ -125,13 +137,19 @@ def summary_text(found: dict[str, Any]) -> str:
         f"{found['features']} features; a dose is recommended for {100 * found['recommended']:.0f} %; concept rate of "
         f"plain replies {100 * found['plain']:.0f} %."
     ]
-    for way, told in ((BEST, "at the best strength"), (OTHERS, "at a strength chosen on the other questions")):
-        rates = ", ".join(f"{method} {100 * found['means'][way][method]:.0f} %" for method in METHODS)
-        lines.append(f"Mean concept rate {told}: {rates}.")
+    told = {
+        BEST: "Concept rate, each method at its best strength",
+        OTHERS: "Concept rate at a strength chosen on the other questions",
+        NEXT: "Probability that the next word is one of the concept's, at the fluent strength where it is largest",
+    }
+    for name, words in told.items():
+        figure = found["figures"][name]
+        means = ", ".join(f"{method} {100 * one:.3g} %" for method, one in figure["means"].items())
+        lines.append(f"{words} ({figure['features']} features): {means}.")
         lines += [
             f"- beside {method}: better on {100 * one['better']:.0f} %, equal on {100 * one['equal']:.0f} %; mean "
-            f"difference {100 * one['difference']:+.1f} points ({100 * one['low']:+.1f} to {100 * one['high']:+.1f})"
-            for method, one in found["beside"][way].items()
+            f"difference {100 * one['difference']:+.2g} points ({100 * one['low']:+.2g} to {100 * one['high']:+.2g})"
+            for method, one in figure["beside"].items()
         ]
     lines.append(
         "Median perplexity: " + ", ".join(f"{name} {one:.1f}" for name, one in found["perplexity"].items()) + "."
@@ -156,8 +174,8 @@ def main() -> None:
     bench = open_bench(run, atlas, Settings(mode=given.mode, seed=given.seed))
     features, silent = drawn(bench, given.count, given.seed)
     sys.stderr.write(f"{len(features)} features drawn; {silent} more share no word and were passed over\n")
-    head = ("feature", "label", "listened for", "plain", *(name.replace("_", " ") for name in METHODS))
-    sys.stdout.write(f"| {' | '.join(head)} |\n|--:|---|---|--:|--:|--:|--:|--:|\n")
+    head = ("feature", "label", "listened for", "plain", *(name.replace("_", " ") for name in METHODS), "next word")
+    sys.stdout.write(f"| {' | '.join(head)} |\n|--:|---|---|--:|--:|--:|--:|--:|---|\n")
     records, began = [], time.monotonic()
     for feature in features:
         records.append(kept_dose(atlas, feature, bench.settings) or new_dose(bench, feature))

@@ -164,6 +164,7 @@ def steerable(
     Raises
         BadRequest        the limit makes no sense, or the atlas knows no tokens that features raise.
         BadEdit           the dictionary is a transcoder.
+        FeatureNotFound   no feature fires.
         InterruptedError  `should_stop` said so; what is finished is kept.
     """
     if limit < 1:
@@ -171,6 +172,8 @@ def steerable(
     began = time.monotonic()
     atlas = open_atlas(run, name)
     living = np.flatnonzero(atlas.column("firings") > 0)
+    if not len(living):
+        raise FeatureNotFound(f"No feature of {atlas.dictionary} fires, so there is none to score.")
     found = None if replacing_it else outputs_of(atlas)
     scores = np.full(atlas.n_features, np.nan, np.float32) if found is None else found
     left = living[~np.isfinite(scores[living])]
@@ -180,7 +183,7 @@ def steerable(
     labels = atlas.labels_of(best)
     return {
         "features": len(living),
-        "median": round(float(np.median(scores[living])), 5) if len(living) else None,
+        "median": round(float(np.median(scores[living])), 5),
         "results": [
             {"feature": feature, "label": labels[feature], "output_score": round(float(scores[feature]), 4)}
             for feature in best
@@ -221,7 +224,7 @@ def search_steerable(
 
     Raises
         ArtifactNotFound  no output scores were made yet.
-        and like `search`
+        BadRequest        as `search` says.
     """
     atlas = open_atlas(run, name)
     hits = find(run, atlas, query, by=by, limit=max(limit, _SHORTLIST), filters=filters, token=token)

@@ -20,9 +20,9 @@ def dose_text(found: dict[str, Any]) -> str:
         f"heard by the words {', '.join(found['words'])}, in replies to {found['questions']} questions "
         "(a lexical stand-in for a judge)",
         "",
-        f"{found['mode']:>8}  concept  perplexity  repeats      KL",
-        f"{'none':>8}  {_rate(plain)}  {_number(plain['perplexity'], 10, 1)}  {_number(plain['repetition'], 7, 2)}",
-        *(_point_line(point) for point in found["grid"]),
+        f"{found['mode']:>8}  concept  perplexity  repeats      KL  next word",
+        _point_line("none", plain),
+        *(_point_line(f"{point['strength']}r", point) for point in found["grid"]),
         "",
         _recommended_line(found["recommended"], found["reason"], limits),
         "each at its own best strength, and its rate where the strength was chosen on other questions:",
@@ -31,12 +31,12 @@ def dose_text(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _point_line(point: dict[str, Any]) -> str:
-    kl = f"  {_number(point['kl'], 6, 2)}" if "kl" in point else ""
-    mark = "" if point["fluent"] else "  not fluent"
+def _point_line(name: str, point: dict[str, Any]) -> str:
+    share = point["word_probability"]
     return (
-        f"{point['strength']:>7}r  {_rate(point)}  {_number(point['perplexity'], 10, 1)}  "
-        f"{_number(point['repetition'], 7, 2)}{kl}{mark}"
+        f"{name:>8}  {_rate(point)}  {_number(point['perplexity'], 10, 1)}  {_number(point['repetition'], 7, 2)}  "
+        f"{_number(point['kl'], 6, 2)}  {_number(None if share is None else 100 * share, 7, 3)} %"
+        + ("" if point.get("fluent", True) else "  not fluent")
     )
 
 

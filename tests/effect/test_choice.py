@@ -31,12 +31,13 @@ def point(heard: str, loss: float = 1.0, repeats: float = 0.0) -> Point:
 
 
 def test_the_figures_of_a_point_by_hand():
-    found = Point((Reply(True, 2.0, 4, 0.0), Reply(False, 4.0, 2, 0.5)), 0.3, 0.25)
+    found = Point((Reply(True, 2.0, 4, 0.0), Reply(False, 4.0, 2, 0.5)), 0.3, 0.25, 0.125)
     assert found.concept_rate == 0.5
     assert found.perplexity == pytest.approx(math.exp(6 / 6))
     assert found.repetition == 0.25
     assert found.to_json() == {
         "strength": 0.3, "concept_rate": 0.5, "perplexity": 2.718, "repetition": 0.25, "kl": 0.25,
+        "word_probability": 0.125,
     }  # fmt: skip
 
 

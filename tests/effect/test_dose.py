@@ -42,6 +42,8 @@ def test_a_planted_concept_comes_up_by_its_feature_and_not_by_chance(record):
     assert record["recommended"]["low"] <= record["recommended"]["strength"] <= record["recommended"]["high"]
     weak, strong = record["grid"]
     assert 0 < weak["kl"] < strong["kl"]
+    assert plain["word_probability"] < weak["word_probability"] < strong["word_probability"]
+    assert methods["feature"]["most_word_probability"] > 3 * methods["random"]["most_word_probability"]
     assert record["grid"] == methods["feature"]["grid"]
     words = " ".join(record["samples"]["feature"].split())
     assert any(word in words for word in toy_concepts()["music"])
@@ -71,7 +73,7 @@ def test_where_nothing_is_fluent_nothing_is_recommended(toy, dictionary, atlas, 
 
 def test_prompting_names_words_and_edits_nothing(record):
     told = record["methods"]["prompting"]
-    assert told["strength"] is None and "kl" not in told
+    assert told["strength"] is None and told["kl"] is None and told["word_probability"] is None
     assert len(told["grid"]) == 1
     assert len(record["words"]) > NAMED_WORDS
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-import monoscope.commands.effecting  # noqa: F401  importing a command registers it
 from monoscope.atlas.query import Atlas
 from monoscope.cli import run_command
 from monoscope.effect.kept import DEFAULT_STRENGTH, default_edits, recommended_edit, with_doses

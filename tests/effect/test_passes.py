@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from monoscope.effect.passes import Row, divergences, logits_under, reply_losses, token_logprobs
+from monoscope.effect.passes import Row, logits_under, reply_losses, shifts, token_logprobs
 from monoscope.model.chat import render_plain
 from monoscope.steer.compare import perplexity_under
 from monoscope.steer.engine import generate
@@ -58,14 +58,21 @@ def test_replies_cost_what_they_cost_one_by_one(toy, ids):
     )
 
 
-def test_divergence_is_nothing_without_an_edit_and_grows_with_it(toy, dictionary, ids):
+def test_nothing_shifts_without_an_edit_and_more_with_a_larger_one(toy, dictionary, ids):
     lines = ("3 add 0", "3 add 0.1r", "3 add 0.4r")
-    found = divergences(toy, ids, [(), *(resolve_all([line], dictionary) for line in lines)])
-    assert found[0] == found[1] == pytest.approx(0, abs=1e-6)
-    assert 1e-4 < found[2] < found[3]
-    text = torch.tensor([ids[0]])
-    moves = resolve_all(["3 add 0.4r"], dictionary)
-    clean = toy.logits(text)[0, 1:].log_softmax(-1)
+    found = shifts(toy, ids, [(), *(resolve_all([line], dictionary) for line in lines)], [7])
+    assert found[0].kl == found[1].kl == pytest.approx(0, abs=1e-6)
+    assert found[0].wanted == pytest.approx(found[1].wanted)
+    assert 1e-4 < found[2].kl < found[3].kl
+
+
+def test_a_shift_is_what_the_whole_distributions_say(toy, dictionary, ids):
+    moves, wanted = resolve_all(["3 add 0.4r"], dictionary), [9, 40, 300]
+    clean = toy.logits(torch.tensor([ids[0]]))[0, 1:].log_softmax(-1)
     edited = logits_under(toy, [Row(ids[0], moves, 1)])[0, 1:].log_softmax(-1)
-    expected = torch.nn.functional.kl_div(edited, clean, log_target=True, reduction="none").sum(-1).mean()
-    assert divergences(toy, ids[:1], [moves])[0] == pytest.approx(float(expected), rel=1e-3)
+    kl = torch.nn.functional.kl_div(edited, clean, log_target=True, reduction="none").sum(-1).mean()
+    (found,) = shifts(toy, ids[:1], [moves], wanted)
+    assert found.kl == pytest.approx(float(kl), rel=1e-3)
+    assert found.wanted == pytest.approx(float(edited.exp()[:, wanted].sum(-1).mean()), rel=1e-3)
+    assert shifts(toy, ids[:1], [moves], [])[0].wanted == 0
+    assert shifts(toy, ids, [()], range(toy.vocab_size))[0].wanted == pytest.approx(1, abs=1e-5)

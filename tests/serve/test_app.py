@@ -77,6 +77,31 @@ def test_a_server_in_the_background(run, books):
         urllib.request.urlopen(f"{address.url}healthz", timeout=5)
 
 
+def test_a_server_ends_quietly_with_streams_open(run, toy, caplog):
+    """Who listens is cut off, nothing is said of it, and the model is free."""
+    library = Library(run)
+    library.give_model(toy)
+    address = start_in_background(run, free_port(wanted=18_650), library=library)
+    slow = toy.module.register_forward_pre_hook(lambda *_: time.sleep(0.01))
+    try:
+        with contextlib.closing(http.client.HTTPConnection(address.host, address.port, timeout=5)) as listening:
+            body = json.dumps({"model": "toy", "prompt": "The fox", "max_tokens": 200, "stream": True})
+            listening.request("POST", "/v1/completions", body, {"content-type": "application/json"})
+            answer = listening.getresponse()
+            assert answer.read1(100)
+            began = time.monotonic()
+            address.close()
+            assert time.monotonic() - began < 2
+            with pytest.raises((ConnectionError, http.client.IncompleteRead)):
+                answer.read()
+        until(lambda: library.batcher().counts()["active"] == 0)
+        assert library.batcher().counts()["active"] == 0
+    finally:
+        slow.remove()
+        library.close()
+    assert [record.getMessage() for record in caplog.records] == []
+
+
 def until(true, seconds=5):
     began = time.monotonic()
     while not true() and time.monotonic() - began < seconds:

@@ -1,5 +1,6 @@
 import inspect
 import re
+from pathlib import Path
 
 import pytest
 from starlette.routing import Mount
@@ -11,6 +12,7 @@ from monoscope.serve.writes import ASKING, SAFE_METHODS, is_desk_write
 
 from .client import PORT, Client
 
+ROOT = Path(__file__).parents[2]
 TOKEN = "correct horse battery staple"
 HEALTH = "/healthz"
 # What a client may send for each route without being turned away by the guard for its form.
@@ -267,7 +269,7 @@ def test_every_described_operation_was_walked_and_is_locked(locked):
 def test_every_route_that_takes_a_body_is_known_to_ask_or_counts_as_a_write(client):
     """Whoever adds a route that keeps nothing lists it; without that it needs the admin token, and a ledger line."""
     asking = {path for method, path in writing(client.app) if not is_desk_write(method, path)}
-    assert asking == ASKING - {"/login"} | {"/v1/chat/completions", "/v1/completions"}
+    assert asking == ASKING - {"/login"}
     assert all(is_desk_write(method, path) for method, path in writing(client.app) if path not in asking)
 
 
@@ -296,6 +298,15 @@ def test_logging_in_sets_a_cookie_that_scripts_cannot_read(locked, run, books):
     assert client.get("/", headers=kept).status_code == 200
     # Another server, and this one after a start, does not know it.
     assert Client(create_app(run, library=books, port=PORT, token=TOKEN)).get("/", headers=kept).status_code == 401
+
+
+def test_the_page_on_security_names_all_threats_and_tests_that_are_there():
+    page = (ROOT / "docs" / "security.md").read_text()
+    assert re.findall(r"^\| (N\d+) \|", page, re.MULTILINE) == [f"N{number}" for number in range(1, 17)]
+    named = set(re.findall(r"`(?:(\w+)/)?(test_\w+\.py)`", page))
+    assert len(named) > 15
+    for room, name in named:
+        assert (ROOT / "tests" / (room or "serve") / name).exists(), (room, name)
 
 
 def test_the_token_is_compared_in_constant_time():

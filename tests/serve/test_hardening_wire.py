@@ -11,7 +11,7 @@ import pytest
 
 from monoscope.serve.app import create_app, free_port
 from monoscope.serve.intake import Limits
-from monoscope.serve.wire import Patience, server_of
+from monoscope.serve.wire import Patience, end, server_of
 
 HEAD = b"POST /api/v1/encode HTTP/1.1\r\nhost: 127.0.0.1:%d\r\ncontent-type: application/json\r\n"
 QUICK = Patience(head_seconds=0.5, request_seconds=0.8, listen_seconds=0.5, connections=40)
@@ -28,7 +28,7 @@ def port(run, books):
     while not server.started:
         time.sleep(0.01)
     yield found
-    server.should_exit = server.force_exit = True
+    end(server)
     thread.join(5)
 
 

@@ -1,13 +1,21 @@
 """The interface under /v1 as it answers in this process: shapes, refusals, odd input."""
 
 import json
+import shutil
+import threading
 import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monoscope.model.chat import render_plain
+from monoscope.serve.app import create_app
+from monoscope.serve.library import Library
 from monoscope.serve.v1_schemas import ChatAnswer, CompletionAnswer, ErrorAnswer, ModelList
+from monoscope.steer.request import Request
+
+from .client import PORT, Client
 
 HELLO = [{"role": "user", "content": "Tell me a story about a fox."}]
 CHAT = {"model": "toy", "messages": HELLO, "max_tokens": 3}
@@ -42,6 +50,42 @@ def test_the_models_are_the_base_and_its_presets(client):
     assert names[0] == "toy" and "toy:first" in names
     assert all(model.created > 1_600_000_000 for model in listed.data)
     assert client.get("/v1/models/toy:first").json()["id"] == "toy:first"
+
+
+def test_a_models_folder_is_told_nobody(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    told = tmp_path / "run" / "dictionaries" / "toy" / "monoscope.json"
+    record = json.loads(told.read_text())
+    record["provenance"]["model"] = "/home/somebody/models/mine"
+    told.write_text(json.dumps(record))
+    listed = Client(create_app(tmp_path / "run", port=PORT)).get("/v1/models")
+    assert listed.json()["data"][0]["id"] == "mine" and "somebody" not in listed.text
+
+
+def test_before_there_is_an_atlas_or_a_model(run, tmp_path):
+    early = Client(create_app(tmp_path, port=PORT))
+    for answer in (early.get("/v1/models"), chat(early)):
+        assert "still being made" in refused(answer, 503) and int(answer.headers["retry-after"]) > 0
+    library, gate = Library(run), threading.Event()
+    library._loader = threading.Thread(target=gate.wait, daemon=True)
+    library._loader.start()
+    try:
+        answer = chat(Client(create_app(run, library=library, port=PORT)))
+        assert "being loaded" in refused(answer, 503) and answer.headers["retry-after"]
+    finally:
+        gate.set()
+
+
+def test_a_full_queue_says_when_to_come_again(client, books, toy):
+    ids = render_plain(toy, "The fox").ids
+    tickets = books.batcher().submit(None, [Request(ids, max_tokens=400, stop_ids=frozenset())] * 256)
+    try:
+        answer = complete(client, prompt=["a"] * 64)
+        refused(answer, 429, code="rate_limit_exceeded")
+        assert int(answer.headers["retry-after"]) > 0
+    finally:
+        for ticket in tickets:
+            ticket.cancel()
 
 
 @pytest.mark.parametrize("name", ["nothing", "toy:nothing", "first", "TOY", "..%2F..%2Fetc", "%00", "a/b", ""])

@@ -11,7 +11,7 @@ import pytest
 from monoscope.serve.app import create_app, free_port
 from monoscope.serve.intake import Limits
 from monoscope.serve.library import Library
-from monoscope.serve.wire import server_of
+from monoscope.serve.wire import end, server_of
 from serve.conftest import books, feature, run
 
 __all__ = ["books", "feature", "run"]
@@ -43,6 +43,6 @@ def toy_server(run, toy, tmp_path_factory) -> Iterator[ToyServer]:
     while not server.started:
         time.sleep(0.02)
     yield ToyServer("127.0.0.1", port, {"authorization": f"Bearer {TOKEN}"}, library)
-    server.should_exit = server.force_exit = True
+    end(server)
     thread.join(5)
     library.close()

@@ -5,6 +5,7 @@ It gets an environment of its own, which needs a package index; MONOSCOPE_SCHEMA
 
 import os
 import subprocess
+import sys
 import venv
 from pathlib import Path
 
@@ -36,4 +37,6 @@ def test_no_finding(program, toy_server, tmp_path):
     ]  # fmt: skip
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": str(here / "schemathesis_hooks.py")}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    told = [line.strip() for line in done.stdout.splitlines() if "Tested:" in line or " generated" in line]
+    sys.stdout.write(f"{', '.join(told)}\n")
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]

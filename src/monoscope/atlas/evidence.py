@@ -95,8 +95,3 @@ def _about_documents(atlas: Atlas) -> list[frozenset[str]]:
         text = f"{about['title']} {about['topic']} {about['source']} {_LANGUAGES.get(about['language'], '')}"
         found.append(frozenset(stem(piece) for piece in word_pieces(text)))
     return found
-
-
-def spread_words(shares: dict[str, float]) -> str:
-    """The words as a text in which each stands as often as its share is large, for a word index to count."""
-    return " ".join(word for word, share in shares.items() for _ in range(max(1, round(8 * share))))

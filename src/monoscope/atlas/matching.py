@@ -68,6 +68,13 @@ def _weight(match: Match) -> float:
     return match.weight
 
 
+def spoken_for(one: Evidence) -> dict[str, float]:
+    """How well each stem of its evidence speaks for a feature, as `match_term` weighs it."""
+    stems = {*one.peak, *one.near, *one.about}
+    stems |= label_stems(one.label) if one.label_kind in ("kind", "language") else set()
+    return {each: _exact(each, one, 1.0).weight for each in stems}
+
+
 def _exact(term: str, one: Evidence, weight: float) -> Match:
     matches = [Match(weight * _WEIGHTS[where] * getattr(one, where).get(term, 0.0), where, term) for where in _WEIGHTS]
     best = max(matches, key=_weight)

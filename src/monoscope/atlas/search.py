@@ -91,8 +91,7 @@ def search_words(atlas: Atlas, query: str, limit: int = 10, filters: Filters = A
     Cost    milliseconds; the first search of an atlas makes the index, about a millisecond a feature.
 
     Raises
-        BadRequest   the query has no word in it, or a filter names what the text has not.
-        Unavailable  this Python's SQLite has no full-text search.
+        BadRequest  the query has no word in it, or a filter names what the text has not.
     """
     terms = query_terms(query)
     if not terms:

@@ -1,10 +1,12 @@
 """From replies at several strengths to a dose: what was heard, whether the text is still fluent, and which to take.
 
-    concept rate   the share of replies that hold a word of the concept (`lexicon`)
-    perplexity     exp of the mean negative log-likelihood of the replies' tokens under the plain model, given the plain
-                   prompt, whatever made the replies
-    repetition     the mean over replies of the share of 3-grams that stood earlier in the reply
-    KL             of the edited model's next token from the plain model's, on neutral text, in nats
+    concept rate      the share of replies that hold a word of the concept (`lexicon`)
+    perplexity        exp of the mean negative log-likelihood of the replies' tokens under the plain model, given the
+                      plain prompt, whatever made the replies
+    repetition        the mean over replies of the share of 3-grams that stood earlier in the reply
+    KL                of the edited model's next token from the plain model's, on neutral text, in nats
+    word probability  that the next token is one of the words, the mean over neutral text; it rises long before a word
+                      is heard, and counts only words that are one token
 
 A strength is fluent while perplexity and repetition stay within limits; of the fluent ones that with the largest
 concept rate is taken, of equals the smallest.
@@ -54,11 +56,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class Point:
-    """All questions answered in one way. `strength`, in mean residual norms, and `kl` are None without an edit."""
+    """All questions answered in one way.
+
+    `strength` is in mean residual norms. It and `kl` are None where nothing is edited, `word_probability` where it was
+    not measured or no word is one token.
+    """
 
     replies: tuple[Reply, ...]
     strength: float | None = None
     kl: float | None = None
+    word_probability: float | None = None
 
     @property
     def concept_rate(self) -> float:
@@ -84,13 +91,14 @@ class Point:
 
     def to_json(self) -> dict[str, Any]:
         """As the grid of `dose --json` holds it."""
-        found = {
+        return {
             "strength": self.strength,
             "concept_rate": round(self.concept_rate, 4),
             "perplexity": None if math.isinf(self.perplexity) else round(self.perplexity, 3),
             "repetition": round(self.repetition, 4),
+            "kl": None if self.kl is None else round(self.kl, 4),
+            "word_probability": None if self.word_probability is None else round(self.word_probability, 6),
         }
-        return found if self.kl is None else {**found, "kl": round(self.kl, 4)}
 
 
 def best_of(points: Sequence[Point], limits: Limits) -> int | None:

@@ -23,7 +23,7 @@ from monoscope.effect.asking import asked, naming
 from monoscope.effect.baselines import NAMED_WORDS, PROMPTING, mean_of_contexts, strongest, ways
 from monoscope.effect.choice import Point, Reply
 from monoscope.effect.lexicon import Background, Lexicon, concept_words
-from monoscope.effect.passes import divergences, reply_losses
+from monoscope.effect.passes import reply_losses, shifts
 from monoscope.effect.record import Told, found_values, sample_values
 from monoscope.effect.shipped import neutral_texts, questions
 from monoscope.model.chat import Rendered, render_plain
@@ -37,7 +37,8 @@ from monoscope.steer.resolve import Move
 MODES = ("add", "clamp")
 # In mean residual norms: below the first little is seen, above the last small models break.
 STRENGTHS = (0.15, 0.25, 0.35, 0.45, 0.55, 0.65)
-REPLY_TOKENS = 24
+REPLY_TOKENS = 32
+# Rises when anything changes that a record depends on, words and limits among it: kept records are then measured anew.
 VERSION = 1
 _ROWS = 64
 
@@ -132,7 +133,7 @@ class Bench:
 
         Raises
             FeatureNotFound  there is no such feature.
-            EmptyText        its contexts share no word to listen for.
+            EmptyText        its contexts share no word to listen for, or the plain model says nothing.
             BadEdit          the dictionary is a transcoder.
         """
         began = time.monotonic()
@@ -143,8 +144,9 @@ class Bench:
                 f"The contexts of feature {feature} ({record.label}) share no word that the text elsewhere lacks, so "
                 "there is nothing to listen for in replies; try it by hand with monoscope steer."
             )
-        told = self._methods(record, lexicon, progress)
-        plain = Point(tuple(self._measured(one, loss, lexicon) for one, loss in self.plain))
+        if not any(one.ids for one, _ in self.plain):
+            raise EmptyText("The model says nothing to these prompts, so there is nothing to listen to; give others.")
+        told, plain = self._methods(record, lexicon, progress)
         return {
             "feature": feature,
             "label": record.label,
@@ -157,7 +159,8 @@ class Bench:
             "seconds": round(time.monotonic() - began, 1),
         }
 
-    def _methods(self, record: FeatureRecord, lexicon: Lexicon, progress: Progress) -> dict[str, Told]:
+    def _methods(self, record: FeatureRecord, lexicon: Lexicon, progress: Progress) -> tuple[dict[str, Told], Point]:
+        """What each method did over the grid, and what the plain model does."""
         settings, means = self.settings, self._means(record)
         moves = ways(self.dictionary, record.feature, settings.mode, means, settings.seed)
         pushes = [(way(strength),) for way in moves.values() for strength in settings.strengths]
@@ -167,17 +170,22 @@ class Bench:
             _Ask(number, asked(self.model, naming(prompt, words))) for number, prompt in enumerate(settings.prompts)
         ]
         answers = self._answer(asks, progress)
-        kl = divergences(self.model, self._neutral, pushes)
         count, steps = len(self.prompts), len(settings.strengths)
         rows = [answers[first : first + count] for first in range(0, len(answers), count)]
-        replies = [tuple(self._measured(one, loss, lexicon) for one, loss in row) for row in rows]
-        points = [Point(replies[place], settings.strengths[place % steps], kl[place]) for place in range(len(pushes))]
+        wanted = whole_tokens(self.model, lexicon)
+        neutral, *moved = shifts(self.model, self._neutral, [(), *pushes], wanted)
+        points = [
+            Point(self._replies(row, lexicon), strength, shift.kl, shift.wanted if wanted else None)
+            for row, strength, shift in zip(rows[:-1], settings.strengths * len(moves), moved, strict=True)
+        ]
         samples = [row[0][0].text for row in rows]
         found = {
             name: Told(tuple(points[at : at + steps]), tuple(samples[at : at + steps]))
             for at, name in zip(range(0, len(points), steps), moves, strict=True)
         }
-        return {**found, PROMPTING: Told((Point(replies[-1]),), (samples[-1],))}
+        found[PROMPTING] = Told((Point(self._replies(rows[-1], lexicon)),), (samples[-1],))
+        probability = neutral.wanted if wanted else None
+        return found, Point(self._replies(self.plain, lexicon), word_probability=probability)
 
     def _means(self, record: FeatureRecord) -> Float[Tensor, "d_model"]:
         store = self.atlas.store
@@ -212,9 +220,18 @@ class Bench:
         return list(zip(found, losses, strict=True))
 
     @staticmethod
-    def _measured(one: Generation, loss: float, lexicon: Lexicon) -> Reply:
-        sound = one.finish_reason != "numbers"
-        return Reply(lexicon.heard_in(one.text), loss, len(one.ids), repetition(one.ids), sound)
+    def _replies(row: Sequence[tuple[Generation, float]], lexicon: Lexicon) -> tuple[Reply, ...]:
+        return tuple(
+            Reply(lexicon.heard_in(one.text), loss, len(one.ids), repetition(one.ids), one.finish_reason != "numbers")
+            for one, loss in row
+        )
+
+
+def whole_tokens(model: LanguageModel, lexicon: Lexicon) -> list[int]:
+    """The tokens that are one of the words, after a space, small or capitalised; words of several tokens have none."""
+    forms = {written for form in lexicon.forms for written in (form, form.lower(), form.capitalize())}
+    tokens = [model.encode_text(f" {form}") for form in sorted(forms)]
+    return sorted({ids[0] for ids in tokens if len(ids) == 1})
 
 
 def request_of(settings: Settings, atlas: Atlas) -> dict[str, Any]:

@@ -61,22 +61,33 @@ def token_logprobs(model: LanguageModel, rows: Sequence[Row]) -> Iterator[Float[
             yield scores.gather(1, following)[:, 0].cpu()
 
 
-def divergences(model: LanguageModel, texts: Sequence[Sequence[int]], edits: Sequence[tuple[Move, ...]]) -> list[float]:
-    """KL(plain || edited) in nats of the next-token distribution for each list of edits, the mean over texts' tokens.
+@dataclass(frozen=True)
+class Shift:
+    """How edits move the next token on some texts: KL(plain || edited) in nats, and the probability of wanted tokens.
 
-    The first token of a text is no position: nothing is edited there.
+    Both are means over the tokens of the texts.
     """
-    wanted = [Row(tuple(text), (), 1) for text in texts]
-    clean = [scores for batch in batches(model, wanted) for scores in _scores(model, batch)]
-    rows = [Row(row.ids, moves, 1) for moves in edits for row in wanted]
+
+    kl: float
+    wanted: float
+
+
+def shifts(
+    model: LanguageModel, texts: Sequence[Sequence[int]], edits: Sequence[tuple[Move, ...]], wanted: Sequence[int]
+) -> list[Shift]:
+    """What each list of edits does to the next token; a text's first token is no place, as no edit acts there."""
+    plain = [Row(tuple(text), (), 1) for text in texts]
+    clean = [scores for batch in batches(model, plain) for scores in _scores(model, batch)]
+    rows = [Row(row.ids, moves, 1) for moves in edits for row in plain]
     found = []
     for batch in batches(model, rows):
-        for row, edited in zip(batch, _scores(model, batch), strict=True):
-            del row
-            true = clean[len(found) % len(wanted)]
-            found.append((true.exp() * (true - edited)).sum(-1).double())
-    per_edit = [found[first : first + len(wanted)] for first in range(0, len(found), len(wanted))]
-    return [max(0.0, float(torch.cat(some).mean())) for some in per_edit]
+        for edited in _scores(model, batch):
+            true = clean[len(found) % len(plain)]
+            kl = (true.exp() * (true - edited)).sum(-1)
+            mass = edited[:, list(wanted)].exp().sum(-1)
+            found.append(torch.stack([kl, mass], dim=1).double().cpu())
+    means = [torch.cat(found[at : at + len(plain)]).mean(0).tolist() for at in range(0, len(found), len(plain))]
+    return [Shift(max(0.0, kl), mass) for kl, mass in means]
 
 
 def _scores(model: LanguageModel, rows: Sequence[Row]) -> list[Float[Tensor, "length_minus_1 vocab"]]:

@@ -55,10 +55,12 @@ def _method(points: Sequence[Point], plain: Point, limits: Limits) -> dict[str, 
     chosen = best_of(points, limits)
     shown = plain if chosen is None else points[chosen]
     elsewhere = rate_on_others(points, plain, limits)
+    fluent = [point.word_probability for point in points if limits.hold(point) and point.word_probability is not None]
     return {
         "fluent": chosen is not None,
         **shown.to_json(),
         "rate_on_others": None if elsewhere is None else round(elsewhere, 4),
+        "most_word_probability": round(max(fluent), 6) if fluent else None,
         "grid": [{**point.to_json(), "fluent": limits.hold(point)} for point in points],
     }
 

@@ -30,7 +30,7 @@ from monoscope.serve.pages import page_routes
 from monoscope.serve.tokens import Keys, check_tokens
 from monoscope.serve.traces import redact_loop
 from monoscope.serve.v1_routes import v1_routes
-from monoscope.serve.wire import server_of
+from monoscope.serve.wire import end, server_of
 from monoscope.serve.writes import Ledger
 
 WANTED_PORT = 8421
@@ -61,8 +61,7 @@ class Address:
 
     def close(self) -> None:
         """Stop the server; streams are cut."""
-        self._server.should_exit = True
-        self._server.force_exit = True
+        end(self._server)
         self._thread.join(5)
         self._after()
 

@@ -6,6 +6,7 @@ that has been idle longest makes room.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -130,3 +131,12 @@ def server_of(app: Any, host: str, port: int, patience: Patience | None = None) 
     )  # fmt: skip
     redact("uvicorn.error", "asyncio")
     return uvicorn.Server(config)
+
+
+def end(server: uvicorn.Server) -> None:
+    """Let a server that runs in another thread come to its end at once: open connections are cut."""
+    server.should_exit = True
+    for each in list(server.server_state.connections):
+        if isinstance(each, PatientProtocol):
+            with contextlib.suppress(RuntimeError):  # it has ended by itself meanwhile
+                each.loop.call_soon_threadsafe(each.transport.abort)

@@ -10,19 +10,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monoscope.serve.errors import OPENAI_PATHS
 from monoscope.serve.refusing import LOGIN_PATH, Message, Refusal
 from monoscope.serve.traces import log_unexpected
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # They take a body because texts are long; nothing is kept of it.
-ASKING = frozenset({LOGIN_PATH, "/prompt", "/contrast", "/api/v1/encode", "/api/v1/contrast", "/api/v1/steer"})
+ASKING = frozenset({
+    LOGIN_PATH, "/prompt", "/contrast", "/api/v1/encode", "/api/v1/contrast", "/api/v1/steer",
+    "/v1/chat/completions", "/v1/completions",
+})  # fmt: skip
 _MOST_BYTES = 5_000_000
 
 
 def is_desk_write(method: str, path: str) -> bool:
     """Whether a request may change what lies on the desk or among the presets."""
-    return method not in SAFE_METHODS and path not in ASKING and not path.startswith(OPENAI_PATHS)
+    return method not in SAFE_METHODS and path not in ASKING
 
 
 class Pace:
