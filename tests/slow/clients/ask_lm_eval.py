@@ -61,7 +61,10 @@ def texts(base="open", model="toy", **more):
 
 def evaluated(kind, args, task):
     found = lm_eval.simple_evaluate(
-        model=kind, model_args=args, tasks=[task], task_manager=TaskManager(include_path=str(FOLDER), include_defaults=False),
+        model=kind,
+        model_args=args,
+        tasks=[task],
+        task_manager=TaskManager(include_path=str(FOLDER), include_defaults=False),
         apply_chat_template=kind == "local-chat-completions", log_samples=True, bootstrap_iters=0, batch_size=1,
     )  # fmt: skip
     return found["samples"][task][0]
