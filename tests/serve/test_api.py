@@ -28,6 +28,8 @@ def test_a_feature_is_told_as_show_tells_it(client, feature, books):
     assert max(context["activations"]) == pytest.approx(record.max_activation, rel=1e-5)
     strongest = max(context["units"], key=lambda unit: unit["v"])
     assert strongest["c"] == "p8" and "100 %" in strongest["h"]
+    wrong = client.post("/api/v1/encode", json={"text": "a fox", "feature": True})
+    assert wrong.status_code == 400
     brief = client.get(f"/api/v1/features/toy/{feature}?brief=true").json()
     assert set(brief) == {"feature", "label"}
 

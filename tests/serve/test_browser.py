@@ -256,6 +256,8 @@ def test_a_contrast_and_a_note(page, address):
 
 
 def test_without_script(browser, address, feature):
+    from playwright.sync_api import expect
+
     context = browser.new_context(java_script_enabled=False, color_scheme="dark")
     page = context.new_page()
     page.goto(address)
@@ -265,7 +267,7 @@ def test_without_script(browser, address, feature):
     page.goto(f"{address}/f/toy/{feature}")
     page.get_by_role("textbox", name="A text to read").fill("The fox")
     page.get_by_role("button", name="Read").click()
-    assert page.locator("table.bytoken tr").count() == 3
+    expect(page.locator("table.bytoken tr")).to_have_count(3)
     page.goto(f"{address}/map?q=fox")
     assert page.locator(".outline a").count() >= 4 and page.locator("[data-hit]").count() > 0
     page.get_by_role("link", name="bridges", exact=True).click()

@@ -67,6 +67,12 @@ def test_depth_is_that_of_the_parsed_value(value, escaped):
         assert depth_beyond(body, most) == (depth > most)
 
 
+def test_a_form_of_too_many_fields_is_refused(client, feature):
+    form = {"content-type": "application/x-www-form-urlencoded", "accept": "text/html"}
+    sent = client.post(f"/f/toy/{feature}/notes", content="&".join(f"f{n}=1" for n in range(9)), headers=form)
+    assert sent.status_code == 400 and "more fields" in sent.text
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
 def test_other_encodings_are_refused(client, encoding):
     raw = json.dumps({"text": "a fox"})

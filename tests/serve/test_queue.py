@@ -1,4 +1,5 @@
 import threading
+import time
 
 import pytest
 
@@ -6,20 +7,28 @@ from monoscope.core.errors import Busy
 from monoscope.serve.queue import Queue
 
 
-def test_one_at_a_time_and_a_bounded_queue():
-    queue = Queue(most_waiting=1)
-    first, second = queue.sit(), queue.sit()
-    assert first.try_turn(0) and not second.try_turn(0)
-    with pytest.raises(Busy, match="try again"):
-        queue.sit()
-    first.leave()
-    first.leave()
-    assert second.try_turn(0)
-    second.leave()
-    assert queue.inside == 0
+def test_a_full_queue_refuses_and_a_place_comes_free():
+    queue, served, leave = Queue(most_waiting=1), threading.Event(), threading.Event()
+
+    def work():
+        with queue.turn():
+            served.set()
+            leave.wait(5)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert served.wait(5)
+    deadline = time.monotonic() + 5
+    while queue._places._value and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with pytest.raises(Busy, match="try again"), queue.turn():
+        pass
+    leave.set()
+    for thread in threads:
+        thread.join()
     with queue.turn():
-        assert queue.inside == 1
-    assert queue.inside == 0
+        pass
 
 
 def test_no_two_are_served_together():

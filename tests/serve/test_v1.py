@@ -56,7 +56,7 @@ def test_a_models_folder_is_told_nobody(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     told = tmp_path / "run" / "dictionaries" / "toy" / "monoscope.json"
     record = json.loads(told.read_text())
-    record["provenance"]["model"] = "/home/somebody/models/mine"
+    record["provenance"]["model"] = str(tmp_path / "somebody" / "mine")
     told.write_text(json.dumps(record))
     listed = Client(create_app(tmp_path / "run", port=PORT)).get("/v1/models")
     assert listed.json()["data"][0]["id"] == "mine" and "somebody" not in listed.text

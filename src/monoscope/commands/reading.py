@@ -94,7 +94,7 @@ def draw_map(run: Path, *, name: Name = None, as_json: AsJson = False) -> None:
 
 
 @app.command
-def serve(
+def serve(  # noqa: PLR0913
     run: Path,
     *,
     host: Annotated[str, Parameter(help="Where to listen; beyond this machine a --token is needed.")] = "127.0.0.1",
@@ -103,9 +103,22 @@ def serve(
     allow_host: Annotated[
         list[str] | None, Parameter(help="A further Host name to answer to; may be repeated.")
     ] = None,
+    admin_token: Annotated[str | None, Parameter(help="Needed to change labels, notes, lists and presets.")] = None,
+    allow_origin: Annotated[
+        list[str] | None, Parameter(help="An origin whose pages may ask, as https://lab.example:8888; may be repeated.")
+    ] = None,
     name: Name = None,
 ) -> None:
-    """Open the explorer in a browser."""
+    """Open the explorer in a browser, with OpenAI's interface at /v1."""
     from monoscope.serve.app import serve as serve_run
 
-    serve_run(run, host=host, port=port, token=token, name=name, allow_hosts=tuple(allow_host or ()))
+    serve_run(
+        run,
+        host=host,
+        port=port,
+        token=token,
+        admin_token=admin_token,
+        name=name,
+        allow_hosts=tuple(allow_host or ()),
+        allow_origins=tuple(allow_origin or ()),
+    )

@@ -25,12 +25,15 @@ from monoscope.steer.edits import parse_edit
 from monoscope.steer.presets import Preset, delete_preset, save_preset
 
 _TOP_FEATURES = 5
+# Of a stream of events, the schema tells of one.
+_EVENT = {"type": "object", "required": ["event", "data"]}
+_EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": _EVENT}}}}
 
 
 class EncodeBody(BaseModel):
     """A text to read. With `feature`, its activation on each token; without, the strongest features of each."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     text: str = Field(max_length=MOST_CHARACTERS)
     feature: int | None = Field(None, ge=0, le=2**53)
     dictionary: str | None = Field(None, max_length=100)
@@ -40,7 +43,7 @@ class EncodeBody(BaseModel):
 class ContrastBody(BaseModel):
     """Two sets of texts; half of each chooses features, the other half proves them."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     positive: list[Annotated[str, Field(max_length=MOST_TEXT)]] = Field(max_length=MOST_TEXTS)
     negative: list[Annotated[str, Field(max_length=MOST_TEXT)]] = Field(max_length=MOST_TEXTS)
     limit: int = Field(20, ge=1, le=100)
@@ -50,7 +53,7 @@ class ContrastBody(BaseModel):
 class SteerBody(BaseModel):
     """A prompt, and edits in the edit grammar such as `8011 add 0.4r`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     prompt: str = Field(max_length=MOST_CHARACTERS)
     edits: list[Annotated[str, Field(max_length=300)]] = Field(default_factory=list, max_length=64)
     chat: bool = True
@@ -64,7 +67,7 @@ class SteerBody(BaseModel):
 class PresetBody(BaseModel):
     """Edits to keep under a name."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     edits: list[Annotated[str, Field(max_length=300)]] = Field(min_length=1, max_length=64)
     note: str = Field("", max_length=2000)
     dictionary: str | None = Field(None, max_length=100)
@@ -203,7 +206,7 @@ def encoded(books: Library, body: EncodeBody) -> dict[str, Any]:
 
 
 def _add_steering(routes: APIRouter, books: Library) -> None:
-    @routes.post("/steer")
+    @routes.post("/steer", response_class=StreamingResponse, responses=_EVENTS)
     def steer(body: SteerBody) -> StreamingResponse:
         """The answer with and without edits, as events `queue`, `baseline`, `steered` and at the end `done`."""
         dictionary, model = books.dictionary(body.dictionary), books.model()

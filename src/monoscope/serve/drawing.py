@@ -9,7 +9,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from monoscope.core.errors import MonoscopeError
+from monoscope.core.errors import BadRequest, MonoscopeError
 from monoscope.core.site import Site
 from monoscope.render.tokens import plain_text
 from monoscope.serve.examples import example_queries
@@ -18,6 +18,7 @@ from monoscope.serve.present import card_view
 from monoscope.serve.quality import blind_spots
 
 HIGHLIGHTS = 12
+_MOST_FIELDS = 8
 
 _environment = Environment(
     loader=FileSystemLoader(Folder(__file__).parent / "templates"),
@@ -71,8 +72,16 @@ def error_page(
 
 
 async def form_of(request: Request) -> dict[str, str]:
-    """What a form has sent; line breaks, which it sends as two characters, as one, and no half characters."""
-    found = parse_qs((await request.body()).decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=8)
+    """What a form has sent; line breaks, which it sends as two characters, as one, and no half characters.
+
+    Raises
+        BadRequest  it has more fields than any page here.
+    """
+    text = (await request.body()).decode("utf-8", "replace")
+    try:
+        found = parse_qs(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+    except ValueError as error:
+        raise BadRequest("The form has more fields than any page here; send it from its page.") from error
     return {key: values[0].replace("\r\n", "\n") for key, values in found.items()}
 
 

@@ -21,14 +21,14 @@ ListName = Annotated[str, Path(min_length=1, max_length=100)]
 class TextBody(BaseModel):
     """A note or a label."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     text: str = Field(max_length=MOST_NOTE)
 
 
 class ListBody(BaseModel):
     """Features to keep under a name, in this order."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     features: list[Annotated[int, Field(ge=0, le=2**53)]] = Field(max_length=MOST_LISTED)
     dictionary: str | None = Field(None, max_length=100)
 
