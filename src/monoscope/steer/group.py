@@ -6,7 +6,7 @@ when it is fed back, so the last one never is. Hooks live only inside a step.
 
 import contextlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 
 import torch
@@ -85,6 +85,7 @@ class Group:
         missing = self._tensor([longest - len(prompt) for prompt in prompts])
         self._positions = torch.arange(longest, device=self._device)[None] - missing[:, None]
         self._left = longest
+        self._last_only = _last_only(model)
         self._books: dict[Site, ProofBook] = {}
         self._plans: dict[Site, SitePlan] = {}
         self._plan()
@@ -131,16 +132,14 @@ class Group:
         self._plan()
 
     @torch.inference_mode()
-    def leave(self, number: int, *, wipe: bool = False) -> Row | None:
-        """A row goes, and what was gathered of it with it; None where there is none of this number."""
-        place = next((place for place, row in enumerate(self.rows) if row.number == number), None)
-        if place is None:
-            return None
+    def leave(self, numbers: Set[int], *, wipe: bool = False) -> dict[int, Row]:
+        """The rows of these numbers go, as far as they are here, and what was gathered of them with them."""
+        places = {place for place, row in enumerate(self.rows) if row.number in numbers}
+        if not places:
+            return {}
         self._settle()
-        gone, last = self.rows[place], len(self.rows) - 1
-        order = list(range(last))
-        if place < last:
-            order[place] = last
+        gone = {self.rows[place].number: self.rows[place] for place in places}
+        order = _seating(len(self.rows), places)
         self._cache.arrange(order, wipe=wipe)
         self._sampler.arrange(order)
         self.rows = [self.rows[row] for row in order]
@@ -190,7 +189,7 @@ class Group:
                 position_ids=positions.clamp(min=0),
                 past_key_values=self._cache,
                 use_cache=True,
-                **({} if whole else _last_only(self._model)),
+                **({} if whole else self._last_only),
             )
             self._cache.advance(length)
             return out.logits
@@ -263,6 +262,14 @@ class Group:
         return torch.tensor(values, dtype=torch.long, device=self._device)
 
 
-def _last_only(model: LanguageModel) -> dict[str, int]:
+def _seating(count: int, gone: Set[int]) -> list[int]:
+    """Which row sits where once some have left: rows from the end take the free seats, the others stay."""
+    left = count - len(gone)
+    tail = [row for row in range(left, count) if row not in gone]
+    return [tail.pop() if seat in gone else seat for seat in range(left)]
+
+
+def _last_only(model: LanguageModel) -> dict[str, Tensor]:
+    """A tensor and not 1: a slice of several rows has gaps, for which torch copies the unembedding once a row."""
     accepted = inspect.signature(model.module.forward).parameters
-    return {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
+    return {"logits_to_keep": torch.tensor([-1], device=model.device)} if "logits_to_keep" in accepted else {}

@@ -36,16 +36,14 @@ class Reply:
     def finish(
         self,
         reason: str,
-        proof: tuple[EditProof, ...] = (),
-        prompt_logprobs: tuple[Logprob, ...] = (),
-        report: tuple[Reported, ...] = (),
+        proof: tuple[EditProof, ...],
+        prompt_logprobs: tuple[Logprob, ...],
+        report: tuple[Reported, ...],
     ) -> Event:
         """The last event: the text that was still waiting, and the whole."""
         rest = "" if reason == "stop" and self._stopped else self._release(self._pieces.finish(), last=True)
         text = "".join(self._told)
-        done = Generation(
-            tuple(self._ids), text, reason, proof, tuple(self._logprobs), tuple(prompt_logprobs), tuple(report)
-        )
+        done = Generation(tuple(self._ids), text, reason, proof, tuple(self._logprobs), prompt_logprobs, report)
         return Event(self._number, None, rest, done)
 
     def _reason_before(self, token: int, sound: bool) -> str | None:

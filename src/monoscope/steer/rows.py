@@ -3,10 +3,10 @@
 What comes new is read by itself, a chunk between two steps of the others, and then joins them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from monoscope.model.transformer import LanguageModel
-from monoscope.steer.group import Draw, Group
+from monoscope.steer.group import Draw, Group, Row
 from monoscope.steer.reply import Reply
 from monoscope.steer.request import BoundRequest, Event, Watch
 
@@ -51,39 +51,40 @@ class Rows:
 
     def cancel(self, number: int) -> Event | None:
         """End a request now; None where it is over already."""
-        return self._end(number, "cancelled") if number in self._replies else None
+        return self._end({number: "cancelled"})[0] if number in self._replies else None
 
     def _join(self, arriving: Group) -> None:
         self._arriving = None
-        if not arriving.rows:
-            return
         if self._running is None:
             self._running = arriving
         else:
             self._running.take_in(arriving)
 
     def _tell(self, draws: Sequence[Draw]) -> list[Event]:
-        events = []
+        """What the draws make of the replies; those that are over leave together, as each leaving costs a new plan."""
+        events, over = [], {}
         for draw in draws:
-            reply = self._replies.get(draw.number)
-            if reply is None:
-                continue
+            reply = self._replies[draw.number]
             event = reply.push(draw.token, draw.sound, draw.logprob)
             events += [event] if event is not None else []
             if reply.over is not None:
-                events.append(self._end(draw.number, reply.over))
+                over[draw.number] = reply.over
+        return events + self._end(over)
+
+    def _end(self, reasons: Mapping[int, str]) -> list[Event]:
+        """Requests that are at work end, each for its reason."""
+        gone: dict[int, Row] = {}
+        for group in (self._running, self._arriving):
+            if group is not None:
+                gone |= group.leave(reasons.keys(), wipe="numbers" in reasons.values())
+        self._running = _unless_empty(self._running)
+        self._arriving = _unless_empty(self._arriving)
+        events = []
+        for number, reason in reasons.items():
+            reply, row = self._replies.pop(number), gone[number]
+            events.append(reply.finish(reason, row.proof(), tuple(row.prompt_logprobs), row.report()))
         return events
 
-    def _end(self, number: int, reason: str) -> Event:
-        for group in (self._running, self._arriving):
-            row = None if group is None else group.leave(number, wipe=reason == "numbers")
-            if row is not None:
-                break
-        if self._running is not None and not self._running.rows:
-            self._running = None
-        if self._arriving is not None and not self._arriving.rows:
-            self._arriving = None
-        reply = self._replies.pop(number)
-        if row is None:
-            return reply.finish(reason)
-        return reply.finish(reason, row.proof(), tuple(row.prompt_logprobs), row.report())
+
+def _unless_empty(group: Group | None) -> Group | None:
+    return group if group is not None and group.rows else None
