@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from monoscope import explore
+from monoscope import presetting
 from monoscope.chat_screen import Screen, counted, show_answer
 from monoscope.conversation import Conversation, Turn, bind_edit, next_request, preset_edits
 from monoscope.core.errors import BadRequest, MonoscopeError
@@ -103,7 +103,7 @@ def _clear(conversation: Conversation, _rest: str, screen: Screen) -> None:
 def _preset(conversation: Conversation, rest: str, screen: Screen) -> None:
     run, dictionary = conversation.run, conversation.dictionary
     if not rest:
-        names = [preset["name"] for preset in explore.list_presets(run)["presets"]]
+        names = [preset["name"] for preset in presetting.list_presets(run)["presets"]]
         screen.say(f"Presets: {', '.join(names) or 'none yet'}. /preset NAME takes one.")
         return
     lines = preset_edits(run, dictionary, rest)
@@ -114,7 +114,7 @@ def _preset(conversation: Conversation, rest: str, screen: Screen) -> None:
 def _save(conversation: Conversation, rest: str, screen: Screen) -> None:
     name, _, note = rest.partition(" ")
     lines = tuple(str(edit) for edit in conversation.edits)
-    found = explore.save_preset(conversation.run, name, lines, note=note.strip(), name=conversation.dictionary)
+    found = presetting.save_preset(conversation.run, name, lines, note=note.strip(), name=conversation.dictionary)
     screen.say(f"{counted(len(lines), 'edit')} kept as preset {found['name']}.")
 
 

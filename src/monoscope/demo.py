@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from monoscope import building, explore, measuring, stages, training
+from monoscope import building, measuring, presetting, stages, training
 from monoscope.console import Board
 from monoscope.core.artifact import read_json, write_json
 from monoscope.core.progress import Progress
@@ -94,7 +94,7 @@ def _presets(run: Run, progress: Progress) -> tuple[dict[str, Any], bool]:
     dictionary = load_dictionary(run.dictionary(NAME))
     found = find_preset(run, NAME, speaker, dictionary, FOCUS[0], QUESTION, progress=progress)
     edits = tuple(found["edits"])
-    explore.save_preset(run, PRESET, edits, note=f"Features of {FOCUS[0]}, found by contrast.", name=NAME)
+    presetting.save_preset(run, PRESET, edits, note=f"Features of {FOCUS[0]}, found by contrast.", name=NAME)
     write_json(path, {"version": 1, "dictionary_digest": digest, "preset": PRESET, "question": QUESTION, **found})
     return _pair(found), False
 

@@ -9,10 +9,8 @@ import numpy as np
 import torch
 
 from monoscope.atlas.desk import Desk
-from monoscope.atlas.outputs import outputs_of, save_outputs, steerable_first
+from monoscope.atlas.outputs import outputs_of, save_outputs
 from monoscope.atlas.query import Atlas
-from monoscope.atlas.search import ALL, Filters
-from monoscope.atlas.values import hit_values
 from monoscope.core.errors import BadRequest, FeatureNotFound
 from monoscope.core.progress import SILENT, Progress
 from monoscope.core.run import Run
@@ -22,7 +20,7 @@ from monoscope.effect.dose import Bench, Settings, request_of
 from monoscope.effect.kept import recommended_edit, with_doses
 from monoscope.effect.output_score import output_scores
 from monoscope.effect.shipped import questions
-from monoscope.explore import find, open_atlas, open_pair
+from monoscope.explore import open_atlas, open_pair
 from monoscope.harvest.token_store import TokenStore
 from monoscope.model.transformer import load_model
 from monoscope.stages import HARVEST_DTYPE
@@ -33,8 +31,6 @@ from monoscope.text.files import file_documents
 
 # A stopped `steerable` has lost no more than so many features.
 _KEPT_EVERY = 512
-# Of so many hits those with the best output score are shown.
-_SHORTLIST = 30
 
 
 def dose(
@@ -208,28 +204,6 @@ def _score(
         scores[some] = output_scores(model, dictionary, some, torch.tensor(promoted), progress=progress).numpy()
         save_outputs(atlas.folder, atlas.digest, scores)
     progress.finish()
-
-
-def search_steerable(
-    run: Run,
-    query: str,
-    *,
-    by: str = "words",
-    limit: int = 10,
-    name: str | None = None,
-    filters: Filters = ALL,
-    token: int | None = None,
-) -> dict[str, Any]:
-    """What `search` finds, and of the best answers those first that can steer.
-
-    Raises
-        ArtifactNotFound  no output scores were made yet.
-        BadRequest        as `search` says.
-    """
-    atlas = open_atlas(run, name)
-    hits = find(run, atlas, query, by=by, limit=max(limit, _SHORTLIST), filters=filters, token=token)
-    best = steerable_first(atlas, hits)[:limit]
-    return {"query": query, "by": by, "rank": "output", "results": [hit_values(hit) for hit in best]}
 
 
 def effects_of(run: Run, feature: int, *, name: str | None = None) -> dict[str, Any]:

@@ -8,31 +8,33 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from monoscope.atlas.desk import Desk
+from monoscope.atlas.outputs import steerable_first
 from monoscope.atlas.query import Atlas
 from monoscope.atlas.search import ALL, Filters, SearchHit, search_prompt
 from monoscope.atlas.values import feature_values, hit_values
 from monoscope.atlas.ways import check_question, search_by
 from monoscope.core.artifact import replacing
-from monoscope.core.errors import BadRequest, RequestDiffers
+from monoscope.core.errors import BadRequest
 from monoscope.core.pieces import token_pieces
 from monoscope.core.run import Run
 from monoscope.core.sparse import SparseCode
 from monoscope.dictionary.base import Dictionary
 from monoscope.dictionary.shelf import dictionary_digest, load_dictionary
+from monoscope.effect.kept import with_doses
 from monoscope.model.chat import Rendered, render_chat, render_plain
 from monoscope.model.sinks import keep_mask
 from monoscope.model.transformer import LanguageModel, load_model
 from monoscope.stages import HARVEST_DTYPE
 from monoscope.steer.compare import steered_pair
 from monoscope.steer.edits import parse_edit
-from monoscope.steer.presets import Preset, load_preset, read_preset
-from monoscope.steer.presets import delete_preset as remove_preset
-from monoscope.steer.presets import list_presets as preset_names
-from monoscope.steer.presets import save_preset as write_preset
-from monoscope.steer.resolve import resolve_all
+from monoscope.steer.presets import load_preset
 from monoscope.text.files import file_documents
 
 POOLS = ("max", "mean")
+RANKS = ("answer", "output")
+# Of so many answers those with the best output score are shown.
+_SHORTLIST = 30
 
 
 def open_atlas(run: Run, name: str | None) -> Atlas:
@@ -55,15 +57,22 @@ def search(
     name: str | None = None,
     filters: Filters = ALL,
     token: int | None = None,
+    rank: str = "answer",
 ) -> dict[str, Any]:
-    """Features that answer a query, best first, with why.
+    """Features that answer a query, best first, with why; by `rank` output, of the best answers those first that can
+    steer.
 
     Raises
-        BadRequest  the way of searching is unknown, or the query is empty.
+        BadRequest        the way of searching or ranking is unknown, or the query is empty.
+        ArtifactNotFound  ranked by output, and no output scores were made yet.
     """
+    if rank not in RANKS:
+        raise BadRequest(f"--rank {rank!r} is not known; choose {' or '.join(RANKS)}.")
     atlas = open_atlas(run, name)
-    hits = find(run, atlas, query, by=by, limit=limit, filters=filters, token=token)
-    return {"query": query, "by": by, "results": [hit_values(hit) for hit in hits]}
+    most = limit if rank == "answer" else max(limit, _SHORTLIST)
+    hits = find(run, atlas, query, by=by, limit=most, filters=filters, token=token)
+    hits = hits if rank == "answer" else steerable_first(atlas, hits)[:limit]
+    return {"query": query, "by": by, "rank": rank, "results": [hit_values(hit) for hit in hits]}
 
 
 def find(  # noqa: PLR0913
@@ -209,18 +218,18 @@ def steer(
     seed: int = 0,
     name: str | None = None,
 ) -> dict[str, Any]:
-    """The same answer with and without edits, and the proof.
+    """The same answer with and without edits, and the proof; a feature's number alone is an edit at its kept dose.
 
     Raises
         BadRequest  there is nothing to do.
     """
     chosen = run.choose_dictionary(name)
+    digest = dictionary_digest(run.dictionary(chosen))
     if preset is not None:
-        digest = dictionary_digest(run.dictionary(chosen))
         edits = load_preset(run.path, preset, dictionary_digest=digest).edits + edits
     if not edits:
         raise BadRequest("There is nothing to steer with; give --edit, as '8011 add 0.4r', or --preset.")
-    parsed = [parse_edit(edit) for edit in edits]
+    parsed = [parse_edit(edit) for edit in with_doses(Desk(run.atlas(chosen), digest), edits)]
     dictionary = load_dictionary(run.dictionary(chosen))
     for edit in parsed:
         dictionary.check_feature(edit.feature)
@@ -228,56 +237,3 @@ def steer(
     asked = [{"role": "user", "content": prompt}] if chat else prompt
     pair = steered_pair(model, dictionary, asked, parsed, max_tokens=max_tokens, temperature=temperature, seed=seed)
     return {"prompt": prompt, "seed": seed, **pair.to_json()}
-
-
-def save_preset(
-    run: Run, preset: str, edits: tuple[str, ...], *, note: str = "", name: str | None = None
-) -> dict[str, Any]:
-    """Keep edits under a name, tied to the dictionary whose feature numbers they use."""
-    chosen = run.choose_dictionary(name)
-    wanted = Preset(preset, chosen, dictionary_digest(run.dictionary(chosen)), edits, note)
-    resolve_all(wanted.edits, {chosen: load_dictionary(run.dictionary(chosen))})
-    write_preset(run.path, wanted)
-    run.write_index()
-    return show_preset(run, preset)
-
-
-def take_preset(run: Run, preset: str, path: Path, *, note: str = "", name: str | None = None) -> dict[str, Any]:
-    """Keep a preset that was made elsewhere, from its file, where the run holds the very dictionary it was made for.
-
-    Raises
-        RequestDiffers  it does not, under whatever name.
-    """
-    found = read_preset(path)
-    chosen = _dictionary_with(run, found, path, name)
-    return save_preset(run, preset, found.edits, note=note or found.note, name=chosen)
-
-
-def _dictionary_with(run: Run, preset: Preset, path: Path, name: str | None) -> str:
-    """The name that a preset's dictionary has in this run."""
-    names = run.names("dictionaries", "monoscope.json") if name is None else []
-    names = names or [run.choose_dictionary(name)]
-    same = [each for each in names if dictionary_digest(run.dictionary(each)) == preset.dictionary_digest]
-    if not same:
-        raise RequestDiffers(
-            f"{path} was made for a dictionary called {preset.dictionary}, which is none of those in {run.path} "
-            f"({', '.join(names)}), where its feature numbers mean something else. Get that very dictionary as well, "
-            "or find the features with monoscope search and save them anew."
-        )
-    return preset.dictionary if preset.dictionary in same else same[0]
-
-
-def show_preset(run: Run, preset: str) -> dict[str, Any]:
-    """One preset as plain values: what its file holds."""
-    return load_preset(run.path, preset).to_json()
-
-
-def list_presets(run: Run) -> dict[str, Any]:
-    """All presets."""
-    return {"presets": [show_preset(run, preset) for preset in preset_names(run.path)]}
-
-
-def delete_preset(run: Run, preset: str) -> dict[str, Any]:
-    """Remove one."""
-    remove_preset(run.path, preset)
-    return {"name": preset}

@@ -1,67 +1,19 @@
-"""A run with a toy atlas whose features are the planted concepts."""
+"""Some features of the planted concepts, and an endpoint that answers as a script says."""
 
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-import torch
 
-from atlas.conftest import SITE, planted_dictionary
-from monoscope.atlas.build import build_atlas
-from monoscope.atlas.query import Atlas
-from monoscope.core.run import Run
-from monoscope.harvest.read import calibrate, groups_of_windows, live_blocks
-from monoscope.harvest.tokenise import write_store
-from monoscope.text.sources import open_documents
+from planted import opened, planted, run
 
 from .scripted import Endpoint, serving
 
-
-@dataclass(frozen=True)
-class Planted:
-    """The folder of a run with one atlas, and the numbers of the concepts."""
-
-    folder: Path
-    numbers: dict[str, int]
-
-
-@pytest.fixture(scope="session")
-def planted(toy, tmp_path_factory) -> Planted:
-    folder = tmp_path_factory.mktemp("explained")
-    store = write_store(folder / "text", open_documents("toy"), toy, tokens=20_000, held_min=4_000)
-    gate = calibrate(toy, store, SITE, seed=0)
-    groups = [*groups_of_windows(store, held=False, seed=0), *groups_of_windows(store, held=True, seed=0)]
-    blocks = list(live_blocks(toy, store, SITE, gate, groups))
-    names, dictionary = planted_dictionary(torch.cat([block.x for block in blocks]), gate.sink_limit)
-    build_atlas(
-        folder / "run" / "atlas" / "planted",
-        blocks,
-        dictionary,
-        store,
-        unembedding=toy.unembedding(),
-        request={"dictionary": "planted", "dictionary_digest": "planted", "model": "toy"},
-    )
-    return Planted(folder / "run", {name: number for number, name in enumerate(names)})
-
-
-@pytest.fixture
-def run(planted, tmp_path) -> Run:
-    """A copy with an empty desk."""
-    return Run(Path(shutil.copytree(planted.folder, tmp_path / "run")))
+__all__ = ["opened", "planted", "run"]
 
 
 @pytest.fixture
 def some(planted) -> list[int]:
     return [planted.numbers[name] for name in ("animals", "music", "chemistry")]
-
-
-@pytest.fixture
-def opened(run) -> Iterator[Atlas]:
-    atlas = Atlas.open(run.atlas("planted"))
-    yield atlas
-    atlas.close()
 
 
 @pytest.fixture

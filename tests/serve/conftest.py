@@ -41,6 +41,17 @@ def books(run, toy) -> Iterator[Library]:
     library.close()
 
 
+@pytest.fixture
+def lone(run, toy) -> Iterator[Client]:
+    """A server of its own, with a batcher and counts that nobody else touches; its library is `books`."""
+    library = Library(run)
+    library.give_model(toy)
+    client = Client(create_app(run, library=library, port=PORT))
+    client.books = library
+    yield client
+    library.close()
+
+
 @pytest.fixture(scope="session")
 def feature(books) -> int:
     """A feature that fires often enough to have examples."""

@@ -31,7 +31,7 @@ def test_a_feature_is_told_as_show_tells_it(client, feature, books):
     wrong = client.post("/api/v1/encode", json={"text": "a fox", "feature": True})
     assert wrong.status_code == 400
     brief = client.get(f"/api/v1/features/toy/{feature}?brief=true").json()
-    assert set(brief) == {"feature", "label"}
+    assert set(brief) == {"feature", "label", "edit"} and brief["edit"] == f"{feature} add 0.4r"
 
 
 def test_search_by_words_and_by_prompt(client):

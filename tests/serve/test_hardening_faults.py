@@ -7,24 +7,9 @@ import time
 
 import pytest
 
-from monoscope.serve.app import create_app
-from monoscope.serve.library import Library
 from monoscope.steer.request import Request
 
-from .client import PORT, Client
-
 ASK = {"model": "toy", "prompt": "The fox sees", "max_tokens": 8, "temperature": 0, "seed": 1}
-
-
-@pytest.fixture
-def server(run, toy):
-    """A server with a batcher of its own."""
-    library = Library(run)
-    library.give_model(toy)
-    client = Client(create_app(run, library=library, port=PORT))
-    client.books = library
-    yield client
-    library.close()
 
 
 @contextlib.contextmanager
@@ -59,28 +44,28 @@ def text(answer):
     [(RuntimeError("out of memory"), 0, False), (MemoryError(), 1, False), (ValueError("x"), 2, True),
      (KeyError(3), 5, True)],
 )  # fmt: skip
-def test_a_failing_step_ends_that_request_and_no_other(server, toy, feature, error, after, inside):
+def test_a_failing_step_ends_that_request_and_no_other(lone, toy, feature, error, after, inside):
     """`inside`: where the edits are made, after some of them were."""
     steered = {**ASK, "edits": [f"{feature} add 0.5r"]}
-    plain_text = text(server.post("/v1/completions", json=ASK))
+    plain_text = text(lone.post("/v1/completions", json=ASK))
     before = hooks(toy)
     with failing(toy.blocks[-1] if inside else toy.module, error, after):
-        answer = server.post("/v1/completions", json=steered)
+        answer = lone.post("/v1/completions", json=steered)
     assert answer.status_code == 503 and int(answer.headers["retry-after"]) > 0
     assert answer.json()["error"]["type"] == "server_error" and "memory" not in answer.text
     assert hooks(toy) == before
-    assert text(server.post("/v1/completions", json=ASK)) == plain_text
-    steered_text = text(server.post("/v1/completions", json=steered))
+    assert text(lone.post("/v1/completions", json=ASK)) == plain_text
+    steered_text = text(lone.post("/v1/completions", json=steered))
     assert steered_text != plain_text
-    assert text(server.post("/v1/completions", json=ASK)) == plain_text
-    assert server.get("/healthz").status_code == 200
+    assert text(lone.post("/v1/completions", json=ASK)) == plain_text
+    assert lone.get("/healthz").status_code == 200
 
 
-def test_who_leaves_in_the_middle_of_a_step_leaves_nothing_behind(server, toy, feature):
-    plain = text(server.post("/v1/completions", json=ASK))
-    batcher, before, passes = server.books.batcher(), hooks(toy), 0
+def test_who_leaves_in_the_middle_of_a_step_leaves_nothing_behind(lone, toy, feature):
+    plain = text(lone.post("/v1/completions", json=ASK))
+    batcher, before, passes = lone.books.batcher(), hooks(toy), 0
     edits = (f"{feature} add 0.5r",)
-    (ticket,) = batcher.submit(server.books.dictionary(), [Request((1, 2, 3), edits, max_tokens=50)])
+    (ticket,) = batcher.submit(lone.books.dictionary(), [Request((1, 2, 3), edits, max_tokens=50)])
 
     def leave(*_):
         nonlocal passes
@@ -94,43 +79,43 @@ def test_who_leaves_in_the_middle_of_a_step_leaves_nothing_behind(server, toy, f
     finally:
         handle.remove()
     assert ends == ["cancelled"] and 4 <= passes <= 6 and hooks(toy) == before
-    assert text(server.post("/v1/completions", json=ASK)) == plain
+    assert text(lone.post("/v1/completions", json=ASK)) == plain
 
 
-def test_a_stream_that_fails_says_so_and_ends(server, toy):
+def test_a_stream_that_fails_says_so_and_ends(lone, toy):
     with failing(toy.module, RuntimeError("x"), after=3):
-        answer = server.post("/v1/completions", json={**ASK, "stream": True, "max_tokens": 30})
+        answer = lone.post("/v1/completions", json={**ASK, "stream": True, "max_tokens": 30})
     lines = [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line]
     assert lines[-1] == "[DONE]" and "failed" in json.loads(lines[-2])["error"]["message"]
     with failing(toy.module, RuntimeError("x"), after=3):
-        answer = server.post("/api/v1/steer", json={"prompt": "The fox", "max_tokens": 30})
+        answer = lone.post("/api/v1/steer", json={"prompt": "The fox", "max_tokens": 30})
     assert "event: error" in answer.text and "event: done" not in answer.text
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_when_the_thread_of_the_model_dies_health_says_so_until_another_runs(server, toy):
-    good = text(server.post("/v1/completions", json=ASK))
-    batcher = server.books.running_batcher
+def test_when_the_thread_of_the_model_dies_health_says_so_until_another_runs(lone, toy):
+    good = text(lone.post("/v1/completions", json=ASK))
+    batcher = lone.books.running_batcher
     with failing(toy.module, SystemExit()):
-        answer = server.post("/v1/completions", json=ASK)
+        answer = lone.post("/v1/completions", json=ASK)
         assert answer.status_code == 503
         batcher._thread.join(5)
     assert batcher.failed
-    health = server.get("/healthz")
+    health = lone.get("/healthz")
     assert (health.status_code, health.text) == (503, "the model has stopped")
-    assert server.get("/").status_code == 200
-    assert text(server.post("/v1/completions", json=ASK)) == good
-    assert server.get("/healthz").status_code == 200 and server.books.running_batcher is not batcher
+    assert lone.get("/").status_code == 200
+    assert text(lone.post("/v1/completions", json=ASK)) == good
+    assert lone.get("/healthz").status_code == 200 and lone.books.running_batcher is not batcher
 
 
-def test_steered_requests_leave_plain_ones_as_they_were(server, toy, feature):
-    """Requests with and without edits at once, some of them failing: plain answers are those of a quiet server."""
-    plain = text(server.post("/v1/completions", json=ASK))
+def test_steered_requests_leave_plain_ones_as_they_were(lone, toy, feature):
+    """Requests with and without edits at once, some of them failing: plain answers are those of a quiet lone."""
+    plain = text(lone.post("/v1/completions", json=ASK))
     found, before = [], hooks(toy)
 
     def ask(number):
         edits = [f"{feature} add {0.2 + number / 10}r"] if number % 2 else []
-        answer = server.post("/v1/completions", json={**ASK, "edits": edits, "max_tokens": 8})
+        answer = lone.post("/v1/completions", json={**ASK, "edits": edits, "max_tokens": 8})
         if not edits:
             found.append(answer)
 
@@ -142,11 +127,11 @@ def test_steered_requests_leave_plain_ones_as_they_were(server, toy, feature):
     assert [text(answer) for answer in found] == [plain] * 8 and hooks(toy) == before
 
 
-def test_health_does_not_wait_for_the_model(server, toy):
+def test_health_does_not_wait_for_the_model(lone, toy):
     """While the model computes and all threads of the server wait for it."""
     slow = toy.module.register_forward_pre_hook(lambda *_: time.sleep(0.02))
     asking = [
-        threading.Thread(target=server.post, args=("/api/v1/contrast",), kwargs={"json": body})
+        threading.Thread(target=lone.post, args=("/api/v1/contrast",), kwargs={"json": body})
         for body in [{"positive": ["a fox", "a bear"], "negative": ["a ship", "a sail"]}] * 8
     ]
     try:
@@ -155,7 +140,7 @@ def test_health_does_not_wait_for_the_model(server, toy):
         waits = []
         while any(thread.is_alive() for thread in asking):
             began = time.monotonic()
-            assert server.get("/healthz").status_code == 200 and server.get("/metrics").status_code == 200
+            assert lone.get("/healthz").status_code == 200 and lone.get("/metrics").status_code == 200
             waits.append(time.monotonic() - began)
     finally:
         for thread in asking:

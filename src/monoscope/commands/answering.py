@@ -58,7 +58,7 @@ def preset(
     as_json: AsJson = False,
 ) -> None:
     """Named sets of edits: preset RUN save|list|show|delete NAME."""
-    from monoscope import explore
+    from monoscope import presetting
     from monoscope.printing import preset_text
 
     place = Run(run)
@@ -67,16 +67,16 @@ def preset(
 
     def save(named: str) -> dict[str, Any]:
         if source is not None:
-            return explore.take_preset(place, named, source, note=note, name=name)
-        return explore.save_preset(place, named, tuple(edit or ()), note=note, name=name)
+            return presetting.take_preset(place, named, source, note=note, name=name)
+        return presetting.save_preset(place, named, tuple(edit or ()), note=note, name=name)
 
     actions: dict[str, Callable[[str], dict[str, Any]]] = {
         "save": save,
-        "show": lambda named: explore.show_preset(place, named),
-        "delete": lambda named: explore.delete_preset(place, named),
+        "show": lambda named: presetting.show_preset(place, named),
+        "delete": lambda named: presetting.delete_preset(place, named),
     }
     if action == "list":
-        tell(explore.list_presets(place), as_json, preset_text)
+        tell(presetting.list_presets(place), as_json, preset_text)
     elif action not in actions:
         raise BadRequest(f"There is no preset {action!r}; write preset RUN save, list, show or delete.")
     elif preset is None:

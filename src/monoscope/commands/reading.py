@@ -6,7 +6,6 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from monoscope.commands.terminal import AsJson, Name, app, board, tell
-from monoscope.core.errors import BadRequest
 from monoscope.core.run import Run
 
 
@@ -36,15 +35,12 @@ def search(  # noqa: PLR0913
     as_json: AsJson = False,
 ) -> None:
     """Find features by words, by a text on which they fire, by a token they raise, or by likeness."""
-    from monoscope import dosing, explore
+    from monoscope import explore
     from monoscope.atlas.search import Filters
     from monoscope.printing import hits_text
 
-    if rank not in ("answer", "output"):
-        raise BadRequest(f"--rank {rank!r} is not known; choose answer or output.")
-    look = dosing.search_steerable if rank == "output" else explore.search
     filters = Filters(density_min, density_max, label_score, None, source, language)
-    found = look(Run(run), query, by=by, limit=limit, name=name, filters=filters, token=token)
+    found = explore.search(Run(run), query, by=by, limit=limit, name=name, filters=filters, token=token, rank=rank)
     tell(found, as_json, hits_text)
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import iterate_in_threadpool
 
 from monoscope.atlas.values import hit_values
+from monoscope.effect.kept import default_edits
 from monoscope.render.tokens import display_units, units_json
 from monoscope.serve.contrasting import MOST_TEXT, MOST_TEXTS, tell_apart
 from monoscope.serve.errors import spoken
@@ -98,11 +99,12 @@ def _add_reading(routes: APIRouter, books: Library) -> None:
 
     @routes.get("/features/{dictionary}/{feature}")
     def feature(dictionary: str, feature: FeatureId, brief: bool = False) -> dict[str, Any]:
-        """One feature with its evidence; `brief` gives its number and the label to show, nothing else."""
+        """One feature with its evidence; `brief` gives its number, the label to show and the edit to begin with."""
         atlas = books.atlas(dictionary)
         atlas.check_feature(feature)
         if brief:
-            return {"feature": feature, "label": labels_of(books, dictionary, {feature})[feature]}
+            label = labels_of(books, dictionary, {feature})[feature]
+            return {"feature": feature, "label": label, "edit": default_edits(atlas.desk, [feature])[0]}
         return {**feature_with_units(atlas.feature(feature)), "notes": atlas.desk.notes(feature)}
 
     @routes.post("/encode")

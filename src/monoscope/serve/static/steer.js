@@ -40,10 +40,18 @@ function add(feature, label, strength = 0.4, mode = "add") {
   draw();
 }
 
-/** @param {number} feature @returns {Promise<string>} */
-async function labelOf(feature) {
+/** @param {number} feature @returns {Promise<{label: string, edit: string}>} */
+async function known(feature) {
   const answer = await fetch(`/api/v1/features/${encodeURIComponent(dictionary)}/${feature}?brief=true`);
-  return answer.ok ? (await answer.json()).label : "";
+  return answer.ok ? answer.json() : { label: "", edit: "" };
+}
+
+/** With the edit to begin with: its measured dose, where there is one. @param {number} feature */
+async function addKnown(feature) {
+  const { label, edit } = await known(feature);
+  const dose = /^\d+ (add|clamp) ([0-9.]+)r$/.exec(edit);
+  if (label) add(feature, label, dose ? Number(dose[2]) : undefined, dose ? dose[1] : undefined);
+  return label !== "";
 }
 
 async function fromFragment() {
@@ -54,7 +62,7 @@ async function fromFragment() {
   }
   controls = [];
   for (const [feature, strength] of preset.edits) {
-    const label = await labelOf(feature);
+    const { label } = await known(feature);
     if (label) add(feature, label, strength, preset.mode);
   }
   if (Number.isSafeInteger(preset.seed) && preset.seed >= 0) at("seed").value = preset.seed;
@@ -67,9 +75,7 @@ async function find(event) {
   const query = at("add").elements.namedItem("q").value.trim();
   if (!query) return;
   if (/^[0-9]{1,9}$/.test(query)) {
-    const label = await labelOf(Number(query));
-    at("aside-says").textContent = label ? "" : `There is no feature ${query}.`;
-    if (label) add(Number(query), label);
+    at("aside-says").textContent = (await addKnown(Number(query))) ? "" : `There is no feature ${query}.`;
     return;
   }
   const answer = await fetch(`/api/v1/search?${new URLSearchParams({ q: query, limit: "6", dictionary })}`);
@@ -84,7 +90,7 @@ function choice(hit) {
   button.setAttribute("type", "button");
   button.append(element("span", "", `${hit.feature} · ${hit.shown.density}`));
   button.addEventListener("click", () => {
-    add(hit.feature, hit.shown.label);
+    addKnown(hit.feature);
     at("found").replaceChildren();
   });
   const item = document.createElement("li");
