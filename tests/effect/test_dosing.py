@@ -53,6 +53,8 @@ def test_a_dose_is_kept_told_again_and_used(run, planted, prompts, asks, capsys)
     assert shown["dose"] == first["recommended"] and shown["output_score"] is None
     rows = controls_of(Library(run.path), "planted", preset=None, add=[feature, feature + 1], edits=[])
     assert [row.strength for row in rows] == [first["recommended"]["strength"], DEFAULT_STRENGTH]
+    steered = asks("steer", run.path, "--prompt", "The fox", "--edit", feature, "--max-tokens", 4)
+    assert [one["edit"] for one in steered["edits"]] == [first["recommended"]["edit"]]
     assert run_command([*map(str, words)]) == 0
     told = capsys.readouterr().out
     assert "difference of means" in told and first["recommended"]["edit"] in told
