@@ -14,9 +14,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from monoscope.core.artifact import digest_of
 from monoscope.core.errors import BadRequest, SiteNotFound
-from monoscope.core.runtime import DTYPES
+from monoscope.core.runtime import DTYPES, fast_bfloat16
 from monoscope.core.site import Site
 from monoscope.model.convert import open_folder
+from monoscope.model.one_token import hasten_one_token
 from monoscope.model.sources import resolve_model
 from monoscope.model.structure import find_blocks, find_mlp
 from monoscope.model.toy import TOY_VERSION, build_toy
@@ -239,6 +240,8 @@ def load_model(
         module, tokenizer = open_folder(found.folder, DTYPES[dtype])
         digest, note = found.digest, found.note
     nn.Module.to(module, device=device, dtype=DTYPES[dtype])
+    if dtype == "bfloat16" and torch.device(device).type == "cpu" and fast_bfloat16():
+        hasten_one_token(module)
     return LanguageModel(module, tokenizer, source=source, digest=digest, note=note, layers_path=layers_path)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from monoscope.core.errors import Busy
+from monoscope.core.runtime import release_threads
 
 MOST_WAITING = 8
 
@@ -29,4 +30,5 @@ class Queue:
             with self._turn:
                 yield
         finally:
+            release_threads()  # this thread of the server may live on, and the model's needs the processors
             self._places.release()

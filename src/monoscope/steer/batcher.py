@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 
 from monoscope.core.errors import Busy, MonoscopeError, Unavailable
+from monoscope.core.runtime import release_threads
 from monoscope.model.transformer import LanguageModel
 from monoscope.steer.request import BoundRequest, Dictionaries, Event, Request, bind_request
 from monoscope.steer.rows import Rows
@@ -92,6 +93,7 @@ class Batcher:
         self._leaving: deque[Ticket] = deque()
         self._closed = False
         self._counts: Counter[str] = Counter()
+        release_threads()  # whoever loaded the model computes no more; the thread does
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
         self._thread.start()
 
