@@ -164,6 +164,7 @@ class Batcher:
         """Sleep until there is something to do; who leaves, and who is admitted."""
         with self._changed:
             while not (self._closed or rows.count or self._waiting or self._leaving):
+                release_threads()  # others may want to compute meanwhile
                 self._changed.wait()
             leaving = list(self._leaving)
             self._leaving.clear()
