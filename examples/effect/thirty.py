@@ -1,6 +1,6 @@
 """Thirty features drawn by a seed, each dosed beside a difference of means, a random direction and plain prompting.
 
-    python examples/effect/thirty.py RUN [--count 30] [--seed 0] [--mode add] [--out FILE.json]
+    python examples/effect/thirty.py RUN [--count 30] [--seed 0] [--mode add] [--scope all] [--out FILE.json]
 
 Drawn are features that fire, whose label scores at least 0.6 and names words or topics, not kinds of tokens, and whose
 contexts share at least one word to listen for. Doses are kept on the desk, so a stopped run goes on where it was.
@@ -30,7 +30,7 @@ from monoscope.core.run import Run
 from monoscope.core.runtime import numpy_stream
 from monoscope.dosing import kept_dose, new_dose, open_bench
 from monoscope.effect.baselines import FEATURE, MEANS, METHODS, RANDOM
-from monoscope.effect.dose import MODES, Bench, Settings
+from monoscope.effect.dose import MODES, SCOPES, Bench, Settings
 from monoscope.effect.resample import paired_interval
 
 LEAST_LABEL_SCORE = 0.6
@@ -167,11 +167,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--mode", choices=MODES, default="add")
+    parser.add_argument("--scope", choices=SCOPES, default="all")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     run = Run(given.run)
     atlas = Atlas.open(run.atlas(run.choose_atlas(given.name)))
-    bench = open_bench(run, atlas, Settings(mode=given.mode, seed=given.seed))
+    bench = open_bench(run, atlas, Settings(mode=given.mode, seed=given.seed, scope=given.scope))
     features, silent = drawn(bench, given.count, given.seed)
     sys.stderr.write(f"{len(features)} features drawn; {silent} more share no word and were passed over\n")
     head = ("feature", "label", "listened for", "plain", *(name.replace("_", " ") for name in METHODS), "next word")

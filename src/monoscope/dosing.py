@@ -38,6 +38,7 @@ def dose(
     feature: int,
     *,
     mode: str = "add",
+    scope: str = "all",
     prompts: Path | None = None,
     seed: int = 0,
     replacing_it: bool = False,
@@ -52,7 +53,7 @@ def dose(
         EmptyText        the feature's contexts share no word to listen for.
     """
     atlas = open_atlas(run, name)
-    settings = Settings(mode, seed, questions() if prompts is None else read_prompts(prompts))
+    settings = Settings(mode, seed, questions() if prompts is None else read_prompts(prompts), scope=scope)
     check_living(atlas, feature)
     kept = None if replacing_it else kept_dose(atlas, feature, settings)
     if kept is not None:

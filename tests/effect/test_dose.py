@@ -61,6 +61,18 @@ def test_a_clamp_is_dosed_like_an_add(toy, dictionary, atlas, planted):
     assert record["methods"]["feature"]["concept_rate"] >= record["baseline"]["concept_rate"] + 0.5
 
 
+def test_a_dose_everywhere_pushes_the_template_too_whatever_the_method(toy, dictionary, atlas, planted, record):
+    settings = Settings(scope="everywhere", **FEW)
+    found = Bench(toy, dictionary, atlas, settings).dose(planted.numbers["music"])
+    assert found["scope"] == "everywhere" and record["scope"] == "all"
+    assert found["recommended"]["edit"].endswith("r @everywhere")
+    assert settings.to_json() == {**Settings(**FEW).to_json(), "scope": "everywhere"}
+    for method in ("feature", "difference_of_means", "random"):
+        assert found["methods"][method]["grid"] != record["methods"][method]["grid"]
+    assert found["methods"]["prompting"] == record["methods"]["prompting"]
+    assert found["baseline"] == record["baseline"]
+
+
 def test_where_nothing_is_fluent_nothing_is_recommended(toy, dictionary, atlas, planted):
     bench = Bench(toy, dictionary, atlas, Settings(prompts=FEW["prompts"], strengths=(400.0,), tokens=8))
     record = bench.dose(planted.numbers["music"])
@@ -85,7 +97,14 @@ def test_a_feature_without_words_is_told(bench, planted):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"mode": "scale"}, {"prompts": ()}, {"strengths": ()}, {"strengths": (0.2, 0.1)}, {"strengths": (0.0, 1.0)}],
+    [
+        {"mode": "scale"},
+        {"scope": "last"},
+        {"prompts": ()},
+        {"strengths": ()},
+        {"strengths": (0.2, 0.1)},
+        {"strengths": (0.0, 1.0)},
+    ],
 )
 def test_settings_that_make_no_sense(wrong):
     with pytest.raises(BadRequest):

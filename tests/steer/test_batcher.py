@@ -219,7 +219,8 @@ def test_the_chat_template_is_edited_only_by_scopes_that_name_it(model, dictiona
     template = sum(rendered.template[1:])
     free = len(rendered.ids) - 1 - template
     assert template and free
-    for scope, count in (("all", free + 5), ("prompt", free), ("generated", 5), ("template", template), ("last", 1)):
+    counts = {"all": free + 5, "prompt": free, "generated": 5, "template": template, "last": 1}
+    for scope, count in {**counts, "everywhere": free + template + 5}.items():
         request = request_for(model, said, [f"3 add 0.01 @{scope}"], temperature=0.0, max_tokens=6, stop_ids=NEVER)
         assert generate(model, dictionary, [request])[0].proof[0].positions_edited == count
     assert rendered.template[-1]

@@ -7,6 +7,7 @@ prompting            no edit, but an instruction that names the concept's words;
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -28,15 +29,19 @@ NAMED_WORDS = 3
 Way = Callable[[float], Move]
 
 
-def ways(dictionary: Dictionary, feature: int, mode: str, means: Float[Tensor, "d_model"], seed: int) -> dict[str, Way]:
-    """The three methods that have a strength. `means` is the difference of means, of any length."""
-    norm = dictionary.stats.mean_norm
+def ways(
+    dictionary: Dictionary, edit_at: Callable[[float], Edit], means: Float[Tensor, "d_model"], seed: int
+) -> dict[str, Way]:
+    """The three methods that have a strength, in the edit's scope. `means` is of any length."""
+    norm, edit = dictionary.stats.mean_norm, edit_at(1.0)
     # Its own direction for each feature, the same at each strength.
-    draw = seed * dictionary.n_latents + feature
+    draw = seed * dictionary.n_latents + edit.feature
     return {
-        FEATURE: lambda strength: resolve(Edit(feature, mode, strength, "r"), dictionary),
-        MEANS: lambda strength: push_at(dictionary, means, strength * norm, name="difference of means"),
-        RANDOM: lambda strength: random_push(dictionary, [Edit(feature, "add", strength, "r")], draw),
+        FEATURE: lambda strength: resolve(edit_at(strength), dictionary),
+        MEANS: lambda strength: push_at(
+            dictionary, means, strength * norm, scope=edit.scope, name="difference of means"
+        ),
+        RANDOM: lambda strength: random_push(dictionary, [replace(edit_at(strength), mode="add")], draw),
     }
 
 

@@ -7,7 +7,7 @@ direction of the push, or for prompting the question.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from jaxtyping import Float
@@ -29,12 +29,14 @@ from monoscope.effect.shipped import neutral_texts, questions
 from monoscope.model.chat import Rendered, render_plain
 from monoscope.model.transformer import LanguageModel
 from monoscope.steer.compare import repetition
+from monoscope.steer.edits import Edit
 from monoscope.steer.engine import generate
 from monoscope.steer.prompt import Prompt
 from monoscope.steer.request import Generation, Request
 from monoscope.steer.resolve import Move
 
 MODES = ("add", "clamp")
+SCOPES = ("all", "everywhere", "generated")
 # In mean residual norms: below the first little is seen, above the last small models break.
 STRENGTHS = (0.15, 0.25, 0.35, 0.45, 0.55, 0.65)
 REPLY_TOKENS = 32
@@ -59,8 +61,11 @@ class Settings:
     prompts: tuple[Prompt, ...] = questions()
     strengths: tuple[float, ...] = STRENGTHS
     tokens: int = REPLY_TOKENS
+    scope: str = "all"
 
     def __post_init__(self) -> None:
+        if self.scope not in SCOPES:
+            raise BadRequest(f"A dose is measured in the scope {', '.join(SCOPES)}, not in {self.scope!r}.")
         if self.mode not in MODES:
             raise BadRequest(f"A dose is measured for add or clamp, not for {self.mode!r}.")
         if not self.prompts:
@@ -69,7 +74,7 @@ class Settings:
             raise BadRequest("The strengths of a dose are numbers above 0 that rise.")
 
     def to_json(self) -> dict[str, Any]:
-        """As a kept record holds them; prompts by their digest."""
+        """As a kept record holds them; prompts by their digest, the scope where it is not the usual one."""
         return {
             "version": VERSION,
             "mode": self.mode,
@@ -77,7 +82,12 @@ class Settings:
             "prompts": digest_of(self.prompts)[:16],
             "strengths": list(self.strengths),
             "tokens": self.tokens,
+            **({} if self.scope == "all" else {"scope": self.scope}),
         }
+
+    def edit(self, feature: int, strength: float) -> Edit:
+        """What is tried on a feature at a strength."""
+        return Edit(feature, self.mode, strength, "r", self.scope)
 
 
 @dataclass(frozen=True)
@@ -151,9 +161,10 @@ class Bench:
             "feature": feature,
             "label": record.label,
             "mode": self.settings.mode,
+            "scope": self.settings.scope,
             "words": list(lexicon.forms),
             "questions": len(self.prompts),
-            **found_values(told, plain, feature, self.settings.mode),
+            **found_values(told, plain, partial(self.settings.edit, feature)),
             "samples": {"plain": self.plain[0][0].text, **sample_values(told, plain)},
             "settings": request_of(self.settings, self.atlas),
             "seconds": round(time.monotonic() - began, 1),
@@ -162,7 +173,7 @@ class Bench:
     def _methods(self, record: FeatureRecord, lexicon: Lexicon, progress: Progress) -> tuple[dict[str, Told], Point]:
         """What each method did over the grid, and what the plain model does."""
         settings, means = self.settings, self._means(record)
-        moves = ways(self.dictionary, record.feature, settings.mode, means, settings.seed)
+        moves = ways(self.dictionary, partial(settings.edit, record.feature), means, settings.seed)
         pushes = [(way(strength),) for way in moves.values() for strength in settings.strengths]
         asks = [_Ask(number, prompt, edits) for edits in pushes for number, prompt in enumerate(self.prompts)]
         words = lexicon.forms[:NAMED_WORDS]

@@ -1,6 +1,6 @@
 """The record of a dose as plain values: what the desk keeps and `dose --json` prints."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,10 @@ class Told:
     samples: tuple[str, ...]
 
 
-def found_values(told: dict[str, Told], plain: Point, feature: int, mode: str) -> dict[str, Any]:
-    """Grid, recommendation and methods as plain values."""
+def found_values(told: dict[str, Told], plain: Point, edit_at: Callable[[float], Edit]) -> dict[str, Any]:
+    """Grid, recommendation and methods as plain values; `edit_at` says the edit of a strength."""
     limits, points = Limits.beside(plain), told[FEATURE].points
-    recommended, reason = _recommended(points, plain, limits, feature, mode)
+    recommended, reason = _recommended(points, plain, limits, edit_at)
     return {
         "baseline": plain.to_json(),
         "limits": {"perplexity": limits.perplexity, "repetition": limits.repetition, "rise": LEAST_RISE},
@@ -32,7 +32,7 @@ def found_values(told: dict[str, Told], plain: Point, feature: int, mode: str) -
 
 
 def _recommended(
-    points: Sequence[Point], plain: Point, limits: Limits, feature: int, mode: str
+    points: Sequence[Point], plain: Point, limits: Limits, edit_at: Callable[[float], Edit]
 ) -> tuple[dict[str, Any] | None, str]:
     chosen = best_of(points, limits)
     if chosen is None:
@@ -41,9 +41,8 @@ def _recommended(
         return None, "at no strength that keeps the text fluent are the words heard clearly more often"
     first, last = interval(points, chosen, limits, plain)
     strength = points[chosen].strength
-    edit = Edit(feature, mode, strength, "r")
     return {
-        "edit": str(edit),
+        "edit": str(edit_at(strength)),
         "strength": strength,
         "low": points[first].strength,
         "high": points[last].strength,

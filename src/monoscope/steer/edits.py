@@ -14,7 +14,7 @@ from monoscope.core.errors import BadEdit
 
 MODES = ("add", "scale", "clamp", "ablate", "project-out")
 MODES_WITHOUT_VALUE = ("ablate", "project-out")
-SCOPES = ("all", "prompt", "generated", "last", "template")
+SCOPES = ("all", "prompt", "generated", "everywhere", "last", "template")
 UNITS = {"": "activation units", "x": "times the largest activation", "r": "times the mean residual norm"}
 LARGEST_VALUE = 1e6
 
@@ -50,8 +50,9 @@ class Edit:
 
     Units   `value` is in activation units, or with `unit` "x" in multiples of the feature's largest activation, or
             with "r" in multiples of the mean residual norm at the site. For `scale` it is a factor without unit.
-    Scope   all and prompt (what was said: the chat template's tokens stay as they are), generated, last (the prompt's
-            last token), template (only the template's tokens), or N:M, tokens of the rendered prompt, half-open.
+    Scope   all and prompt (what was said: the chat template's tokens stay as they are), generated, everywhere (the
+            template's tokens too), last (the prompt's last token), template (only the template's tokens), or N:M,
+            tokens of the rendered prompt, half-open. The attention sink is in none.
 
     Raises
         BadEdit  a part makes no sense; the sentence names the part.
@@ -142,6 +143,7 @@ def scope_range(scope: str, prompt_tokens: int) -> tuple[int, int]:
     endless = 2**40
     fixed = {
         "all": (0, endless),
+        "everywhere": (0, endless),
         "template": (0, prompt_tokens),
         "prompt": (0, prompt_tokens),
         "generated": (prompt_tokens, endless),
