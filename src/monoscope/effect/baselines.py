@@ -30,7 +30,7 @@ Way = Callable[[float], Move]
 
 
 def ways(
-    dictionary: Dictionary, edit_at: Callable[[float], Edit], means: Float[Tensor, "d_model"], seed: int
+    dictionary: Dictionary, edit_at: Callable[[float | None], Edit], means: Float[Tensor, "d_model"], seed: int
 ) -> dict[str, Way]:
     """The three methods that have a strength, in the edit's scope. `means` is of any length."""
     norm, edit = dictionary.stats.mean_norm, edit_at(1.0)

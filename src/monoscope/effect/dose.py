@@ -85,7 +85,7 @@ class Settings:
             **({} if self.scope == "all" else {"scope": self.scope}),
         }
 
-    def edit(self, feature: int, strength: float) -> Edit:
+    def edit(self, feature: int, strength: float | None) -> Edit:
         """What is tried on a feature at a strength."""
         return Edit(feature, self.mode, strength, "r", self.scope)
 

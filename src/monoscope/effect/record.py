@@ -17,7 +17,7 @@ class Told:
     samples: tuple[str, ...]
 
 
-def found_values(told: dict[str, Told], plain: Point, edit_at: Callable[[float], Edit]) -> dict[str, Any]:
+def found_values(told: dict[str, Told], plain: Point, edit_at: Callable[[float | None], Edit]) -> dict[str, Any]:
     """Grid, recommendation and methods as plain values; `edit_at` says the edit of a strength."""
     limits, points = Limits.beside(plain), told[FEATURE].points
     recommended, reason = _recommended(points, plain, limits, edit_at)
@@ -32,7 +32,7 @@ def found_values(told: dict[str, Told], plain: Point, edit_at: Callable[[float],
 
 
 def _recommended(
-    points: Sequence[Point], plain: Point, limits: Limits, edit_at: Callable[[float], Edit]
+    points: Sequence[Point], plain: Point, limits: Limits, edit_at: Callable[[float | None], Edit]
 ) -> tuple[dict[str, Any] | None, str]:
     chosen = best_of(points, limits)
     if chosen is None:
