@@ -1,5 +1,11 @@
 """Our HTTP server in a process of its own; each order tells the memory that it needed since the last one."""
 
+# ruff: noqa: E402  as for the command, this must come before torch is imported
+
+from monoscope.core.waiting import wait_briefly
+
+wait_briefly()
+
 import argparse
 import sys
 from pathlib import Path

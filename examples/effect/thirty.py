@@ -9,10 +9,9 @@ The table, as Markdown, goes to stdout, everything that was measured to --out.
 
 # ruff: noqa: E402  what comes first must come before torch is imported
 
-import os
+from monoscope.core.waiting import wait_briefly
 
-# As for the commands: threads that spin while they wait fight with whatever else runs on a small machine.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+wait_briefly()
 
 import argparse
 import json

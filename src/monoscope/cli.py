@@ -9,6 +9,7 @@ from cyclopts import CycloptsError
 from monoscope.commands import answering, chatting, effecting, explaining, exporting, making, planning, reading
 from monoscope.commands.terminal import app, stderr
 from monoscope.core.errors import MonoscopeError
+from monoscope.core.waiting import wait_briefly
 
 INTERRUPTED = 130
 # Importing a command registers it.
@@ -17,9 +18,7 @@ COMMANDS = (making, planning, explaining, reading, exporting, answering, effecti
 
 def main() -> NoReturn:
     """The entry point: errors become one sentence and an exit status."""
-    # Threads that spin while they wait fight with whatever else runs on a small machine: with one busy neighbour on two
-    # cores the model read half as fast and wrote a third as fast as with threads that sleep. Read when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_briefly()
     sys.exit(run_command(sys.argv[1:]))
 
 

@@ -20,6 +20,7 @@ def dose_text(found: dict[str, Any]) -> str:
         f"heard by the words {', '.join(found['words'])}, in replies to {found['questions']} questions "
         "(a lexical stand-in for a judge)",
         "",
+        *([f"in the scope {found['scope']}", ""] if found.get("scope", "all") != "all" else []),
         f"{found['mode']:>8}  concept  perplexity  repeats      KL  next word",
         _point_line("none", plain),
         *(_point_line(f"{point['strength']}r", point) for point in found["grid"]),

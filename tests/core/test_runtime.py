@@ -5,6 +5,9 @@ import sys
 
 import pytest
 
+from monoscope.core import runtime
+from monoscope.core.waiting import wait_briefly
+
 _COUNT = """
 import os, torch
 from monoscope.core.runtime import release_threads
@@ -20,7 +23,22 @@ print(during - before, after - before, threads() - before, bool(again == total))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="threads are listed by Linux")
+@pytest.mark.skipif(sys.platform != "linux" or runtime._pause() is None, reason="torch computes with another OpenMP")
 def test_helpers_are_let_go_and_come_back() -> None:
     found = subprocess.run([sys.executable, "-c", _COUNT], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["2", "0", "2", "True"]
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({}, ("PASSIVE", "10000")),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, ("ACTIVE", None)),
+        ({"GOMP_SPINCOUNT": "7"}, ("PASSIVE", "7")),
+    ],
+)
+def test_how_threads_wait_is_said_unless_somebody_did(monkeypatch: pytest.MonkeyPatch, given, wanted) -> None:
+    environment = dict(given)
+    monkeypatch.setattr("os.environ", environment)
+    wait_briefly()
+    assert (environment.get("OMP_WAIT_POLICY"), environment.get("GOMP_SPINCOUNT")) == wanted

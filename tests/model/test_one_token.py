@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from monoscope.core.runtime import fast_bfloat16
+from monoscope.model import transformer
 from monoscope.model.one_token import hasten_one_token
 from monoscope.model.transformer import load_model
 
@@ -19,10 +20,20 @@ def test_the_product_is_that_of_the_matrix(shape: tuple[int, ...], bias: bool) -
         wanted = plain(x)
         hasten_one_token(nn.Sequential(plain))
         found = plain(x)
+    assert type(plain) is not nn.Linear
     assert found.shape == wanted.shape
     assert found.dtype == torch.bfloat16
+    if fast_bfloat16():
+        assert torch.equal(found, wanted)
     # One unit in the last place of bfloat16: its 8 bits, at numbers below 4.
     torch.testing.assert_close(found, wanted, rtol=2**-7, atol=2**-9)
+
+
+def test_a_shape_that_does_not_fit_is_refused_as_ever() -> None:
+    layer = nn.Sequential(nn.Linear(96, 8).bfloat16())
+    hasten_one_token(layer)
+    with pytest.raises(RuntimeError, match="shape"):
+        layer(torch.zeros(2, 48).bfloat16())
 
 
 def test_gradients_pass() -> None:
@@ -32,6 +43,7 @@ def test_gradients_pass() -> None:
     wanted = layer[0].weight.grad.clone()
     layer.zero_grad()
     hasten_one_token(layer)
+    assert type(layer[0]) is not nn.Linear
     layer(x).sum().backward()
     assert torch.equal(layer[0].weight.grad, wanted)
 
@@ -45,8 +57,11 @@ def test_other_kinds_of_layers_keep_their_own_way() -> None:
     assert type(own) is Own
 
 
-def test_a_model_keeps_the_names_of_its_weights() -> None:
-    fast, plain = load_model("toy", dtype="bfloat16").module, load_model("toy").module
-    assert list(fast.state_dict()) == list(plain.state_dict())
-    maps = {type(part) for part in fast.modules() if isinstance(part, nn.Linear)}
-    assert (nn.Linear in maps) is not fast_bfloat16()
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_model_keeps_the_names_of_its_weights(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
+    monkeypatch.setattr(transformer, "fast_bfloat16", lambda: fast)
+    model, plain = load_model("toy", dtype="bfloat16").module, load_model("toy").module
+    assert list(model.state_dict()) == list(plain.state_dict())
+    maps = {type(part) for part in model.modules() if isinstance(part, nn.Linear)}
+    assert (nn.Linear in maps) is not fast
+    assert nn.Linear in {type(part) for part in plain.modules()}

@@ -65,7 +65,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.scope not in SCOPES:
-            raise BadRequest(f"A dose is measured in the scope {', '.join(SCOPES)}, not in {self.scope!r}.")
+            raise BadRequest(f"A dose is measured in one of the scopes {', '.join(SCOPES)}, not in {self.scope!r}.")
         if self.mode not in MODES:
             raise BadRequest(f"A dose is measured for add or clamp, not for {self.mode!r}.")
         if not self.prompts:

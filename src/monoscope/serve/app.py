@@ -16,6 +16,7 @@ from fastapi.staticfiles import StaticFiles
 
 from monoscope.core.errors import BadRequest, Unavailable
 from monoscope.core.run import Run
+from monoscope.core.runtime import release_threads
 from monoscope.serve.answers import Calm, answer_errors
 from monoscope.serve.api import api_routes
 from monoscope.serve.described import describe
@@ -55,6 +56,7 @@ class Address:
 
     def wait(self, stop: threading.Event | None = None) -> None:
         """Stay until `stop` is set, or the server ends; then close it."""
+        release_threads()  # the caller may have made the whole run before, and computes no more
         while self._thread.is_alive() and not (stop is not None and stop.is_set()):
             self._thread.join(0.3)
         self.close()

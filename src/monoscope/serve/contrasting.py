@@ -49,7 +49,7 @@ def tell_apart(
             torch.stack([read_text(model, dictionary, text).strongest(dictionary) for text in texts])
             for texts in sets.values()
         ]
-    hits = contrast(*pooled, limit=limit, both_ways=True)
+        hits = contrast(*pooled, limit=limit, both_ways=True)
     return Told(hits, len(positive), len(negative), time.perf_counter() - began)
 
 

@@ -18,7 +18,7 @@ from monoscope.atlas.query import Atlas
 from monoscope.core.artifact import digest_of, read_json
 from monoscope.core.errors import ArtifactNotFound, MonoscopeError, Unavailable
 from monoscope.core.run import Run, checked_name
-from monoscope.core.runtime import release_threads
+from monoscope.core.runtime import passing_computation, release_threads
 from monoscope.dictionary.base import Dictionary
 from monoscope.dictionary.shelf import load_dictionary
 from monoscope.model.transformer import LanguageModel, load_model
@@ -101,8 +101,8 @@ class Library:
         with self._lock:
             held = self._dictionaries.get(name)
             if held is None or held[0] != stamp:
-                held = self._dictionaries[name] = stamp, load_dictionary(self.run.dictionary(name))
-                release_threads()
+                with passing_computation():
+                    held = self._dictionaries[name] = stamp, load_dictionary(self.run.dictionary(name))
             return held[1]
 
     def dictionaries_for(self, lines: Iterable[str], name: str | None = None) -> dict[str, Dictionary]:
@@ -148,7 +148,8 @@ class Library:
                 self._loader.start()
 
     def give_model(self, model: LanguageModel) -> None:
-        """Use a model that is in memory already."""
+        """Use a model that is in memory already, and that the caller computes with no more."""
+        release_threads()
         with self._lock:
             self._model = model
 

@@ -9,6 +9,7 @@ from monoscope.atlas.search import ALL, Filters, SearchHit, search_prompt
 from monoscope.atlas.ways import check_question, search_by
 from monoscope.core.errors import BadRequest
 from monoscope.core.pieces import token_pieces
+from monoscope.core.runtime import passing_computation
 from monoscope.render.tokens import Unit, display_units
 from monoscope.serve.library import Library
 from monoscope.serve.present import label_of
@@ -53,7 +54,8 @@ def find(  # noqa: PLR0913
         return Found(hits, time.perf_counter() - began, units)
     if by == "like":
         terms_of(query)
-    hits = search_by(books.atlas(name), lambda: books.dictionary(name), query, by, limit=limit, filters=filters)
+    with passing_computation():
+        hits = search_by(books.atlas(name), lambda: books.dictionary(name), query, by, limit=limit, filters=filters)
     return Found(hits, time.perf_counter() - began)
 
 
@@ -83,7 +85,8 @@ def _by_prompt(  # noqa: PLR0913
     pieces = token_pieces(read.tokens)
     place = None if wanted is None else rows.index(wanted)
     kept = [pieces[i] for i in rows]
-    hits = search_prompt(atlas, dictionary, read.x[rows], kept, token=place, limit=limit, filters=filters)
+    with passing_computation():
+        hits = search_prompt(atlas, dictionary, read.x[rows], kept, token=place, limit=limit, filters=filters)
     return hits, units
 
 

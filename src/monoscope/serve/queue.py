@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from monoscope.core.errors import Busy
-from monoscope.core.runtime import release_threads
+from monoscope.core.runtime import passing_computation
 
 MOST_WAITING = 8
 
@@ -27,8 +27,7 @@ class Queue:
         if not self._places.acquire(blocking=False):
             raise Busy("The model is answering others and the queue is full; try again in a few seconds.")
         try:
-            with self._turn:
+            with self._turn, passing_computation():
                 yield
         finally:
-            release_threads()  # this thread of the server may live on, and the model's needs the processors
             self._places.release()

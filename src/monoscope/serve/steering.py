@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from monoscope.core.errors import BadRequest
+from monoscope.core.runtime import passing_computation
 from monoscope.dictionary.base import Dictionary
 from monoscope.model.transformer import LanguageModel
 from monoscope.render.tokens import display_units, text_parts, units_json
@@ -174,8 +175,9 @@ def shaded(
     """An answer's units with one feature's activation, as the plain model reads it after the prompt."""
     if not answer.ids:
         return []
-    read = read_ids(model, dictionary, (*prompt, *answer.ids), skip=len(prompt))
-    units = display_units(read.tokens, read.activations(dictionary, feature), special=read.special)
+    with passing_computation():
+        read = read_ids(model, dictionary, (*prompt, *answer.ids), skip=len(prompt))
+        units = display_units(read.tokens, read.activations(dictionary, feature), special=read.special)
     return units_json(units, float(dictionary.stats.max[feature]))
 
 

@@ -93,7 +93,7 @@ class Batcher:
         self._leaving: deque[Ticket] = deque()
         self._closed = False
         self._counts: Counter[str] = Counter()
-        release_threads()  # whoever loaded the model computes no more; the thread does
+        release_threads()  # whoever made this may have loaded the model, and computes no more; the thread does
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
         self._thread.start()
 

@@ -40,6 +40,14 @@ function add(feature, label, strength = 0.4, mode = "add") {
   draw();
 }
 
+/** An edit that says more than a slider can. @param {number} feature @param {string} label @param {string} edit */
+function addFixed(feature, label, edit) {
+  if (!controls.some((control) => control.fixed === edit)) {
+    controls.push({ feature, label, mode: "", strength: null, fixed: edit });
+  }
+  draw();
+}
+
 /** @param {number} feature @returns {Promise<{label: string, edit: string}>} */
 async function known(feature) {
   const answer = await fetch(`/api/v1/features/${encodeURIComponent(dictionary)}/${feature}?brief=true`);
@@ -50,7 +58,8 @@ async function known(feature) {
 async function addKnown(feature) {
   const { label, edit } = await known(feature);
   const dose = /^\d+ (add|clamp) ([0-9.]+)r$/.exec(edit);
-  if (label) add(feature, label, dose ? Number(dose[2]) : undefined, dose ? dose[1] : undefined);
+  if (label && edit && !dose) addFixed(feature, label, edit);
+  else if (label) add(feature, label, dose ? Number(dose[2]) : undefined, dose ? dose[1] : undefined);
   return label !== "";
 }
 

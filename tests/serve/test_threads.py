@@ -1,0 +1,35 @@
+"""Who computes beside the model keeps no helper threads."""
+
+import threading
+
+import pytest
+
+from monoscope.core import runtime
+from monoscope.serve.queue import Queue
+from monoscope.steer.batcher import Batcher
+
+
+@pytest.fixture
+def let_go(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the threads that let their helpers go."""
+    found: list[str] = []
+    monkeypatch.setattr(runtime, "_pause", lambda: lambda _: found.append(threading.current_thread().name))
+    return found
+
+
+def test_a_turn_lets_them_go_however_it_ends(let_go: list[str]) -> None:
+    queue = Queue(most_waiting=0)
+    with queue.turn():
+        assert not let_go
+    with pytest.raises(ZeroDivisionError), queue.turn():
+        raise ZeroDivisionError
+    assert let_go == ["MainThread"] * 2
+    with queue.turn():
+        pass
+
+
+def test_a_batcher_lets_its_makers_go_and_its_own_while_it_waits(let_go: list[str], toy) -> None:
+    batcher = Batcher(toy)
+    assert let_go[0] == "MainThread"
+    batcher.close()
+    assert "batcher" in let_go
