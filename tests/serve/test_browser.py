@@ -16,6 +16,7 @@ from monoscope.serve.library import Library
 from .toy_map import SIDE, lay_map
 
 pytestmark = pytest.mark.browser
+SCOPED = "40 add 0.55r @everywhere"
 HOSTILE = "<img src=x onerror=alert(1)>\u202e\"'</script><script>alert(2)</script>"
 
 
@@ -33,6 +34,7 @@ def address(run, toy, tmp_path_factory):
     lay_map(atlas, ("<b>x</b>\u202e<img src=x>", "bridges"))
     library = Library(folder)
     library.give_model(toy)
+    library.atlas().desk.dose(40, {"recommended": {"edit": SCOPED}})
     server = start_in_background(folder, free_port(wanted=18_700), library=library)
     yield server.url.rstrip("/")
     server.close()
@@ -91,6 +93,7 @@ def test_search_read_steer(page, address, feature):
     expect(page.get_by_role("tooltip")).to_be_visible()
     page.keyboard.press("s")
     expect(page.get_by_role("heading", name="Features to steer")).to_be_visible()
+    expect(page.get_by_role("slider")).to_be_visible()  # the page's script is there and hears keys
 
     page.get_by_role("textbox", name="Message").fill("The fox")
     page.get_by_label("as a chat message").uncheck()
@@ -172,6 +175,19 @@ def test_search_by_likeness(page, address, feature):
     page.wait_for_url("**density_max=50*")
     expect(page.get_by_label("at most", exact=True)).to_be_visible()
     expect(page.locator(".only")).to_contain_text("fires on at most 50 %")
+
+
+def test_a_dose_that_no_slider_can_say_begins_as_it_was_measured(page, address):
+    from playwright.sync_api import expect
+
+    page.goto(f"{address}/steer?add=40")
+    expect(page.locator("#steered-by")).to_have_text(SCOPED)
+    page.goto(f"{address}/steer")
+    for _ in range(2):
+        page.locator("#add input[name=q]").fill("40")
+        page.locator("#add input[name=q]").press("Enter")
+        expect(page.locator("#steered-by")).to_have_text(SCOPED)
+    expect(page.locator("#rows li")).to_have_count(1)
 
 
 def corner(page, feature):
