@@ -81,6 +81,16 @@ def test_the_stored_pair_and_the_figures(run, books):
         assert "0.123" in found.text and "4.0" in found.text
         assert any("reconstruction|²" in abbr["title"] for abbr in found.all("abbr"))
         assert "/steer?preset=first" in [a["href"] for a in found.all("a")]
+        client = Client(create_app(run, library=books, port=PORT))
+        opened = page(client, "/steer")
+        assert "recorded pair" in opened.text and "<b>fox</b>" in opened.text
+        assert [(row["data-feature"], row["data-strength"]) for row in opened.all("li") if "data-feature" in row] == [
+            ("1", "0.4")
+        ]
+        assert "recorded pair" in page(client, "/steer?edit=1+add+0.4r").text
+        for other in ("/steer?edit=1+add+0.3r", "/steer?add=2", "/steer?edit=1+add+0.4r&add=3"):
+            shown = page(client, other).text
+            assert "recorded pair" not in shown and "<b>fox</b>" not in shown
     finally:
         (run / "demo.json").unlink()
         metrics.unlink()

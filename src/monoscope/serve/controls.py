@@ -26,6 +26,11 @@ class Control:
     strength: float | None
     fixed: str = ""
 
+    @property
+    def line(self) -> str:
+        """The row as an edit."""
+        return self.fixed or str(Edit(self.feature, self.mode, self.strength, "r"))
+
 
 def controls_of(
     books: Library, name: str, *, preset: str | None, add: Sequence[int], edits: Sequence[str]

@@ -158,8 +158,11 @@ def _add_model_pages(routes: APIRouter, pages: Pages) -> None:
     ) -> HTMLResponse:
         name = books.choose(dictionary)
         books.start_model()
-        found = controls_of(books, name, preset=preset, add=add or [], edits=edit or [])
-        demo = books.demo() or {}
+        demo = books.demo()
+        told = _demo_view(books, name, demo) if demo else None
+        recorded = [each["text"] for each in told["edits"]] if told else []
+        nothing_asked = not (preset or add or edit)
+        found = controls_of(books, name, preset=preset, add=add or [], edits=recorded if nothing_asked else edit or [])
         return pages.draw(
             "steer.html",
             here="steer",
@@ -167,9 +170,10 @@ def _add_model_pages(routes: APIRouter, pages: Pages) -> None:
             controls=found,
             presets=[each.name for each in books.presets(name)],
             preset=preset or "",
-            prompt=prompt or plain_text(str(demo.get("question", ""))) or "Tell me about yourself.",
+            prompt=prompt or (told["question"] if told else "Tell me about yourself."),
             model_state=books.model_state,
-            demo=None if not demo else _demo_view(books, name, demo),
+            # The recorded pair stands only beside the edits that made it.
+            demo=told if recorded and [row.line for row in found] == recorded else None,
         )
 
 
