@@ -29,19 +29,17 @@ NAMED_WORDS = 3
 Way = Callable[[float], Move]
 
 
-def ways(
-    dictionary: Dictionary, edit_at: Callable[[float | None], Edit], means: Float[Tensor, "d_model"], seed: int
-) -> dict[str, Way]:
+def ways(dictionary: Dictionary, edit: Edit, means: Float[Tensor, "d_model"], seed: int) -> dict[str, Way]:
     """The three methods that have a strength, in the edit's scope. `means` is of any length."""
-    norm, edit = dictionary.stats.mean_norm, edit_at(1.0)
+    norm = dictionary.stats.mean_norm
     # Its own direction for each feature, the same at each strength.
     draw = seed * dictionary.n_latents + edit.feature
     return {
-        FEATURE: lambda strength: resolve(edit_at(strength), dictionary),
+        FEATURE: lambda strength: resolve(replace(edit, value=strength), dictionary),
         MEANS: lambda strength: push_at(
             dictionary, means, strength * norm, scope=edit.scope, name="difference of means"
         ),
-        RANDOM: lambda strength: random_push(dictionary, [replace(edit_at(strength), mode="add")], draw),
+        RANDOM: lambda strength: random_push(dictionary, [replace(edit, mode="add", value=strength)], draw),
     }
 
 

@@ -7,7 +7,7 @@ direction of the push, or for prompting the question.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 from jaxtyping import Float
@@ -85,9 +85,9 @@ class Settings:
             **({} if self.scope == "all" else {"scope": self.scope}),
         }
 
-    def edit(self, feature: int, strength: float | None) -> Edit:
-        """What is tried on a feature at a strength."""
-        return Edit(feature, self.mode, strength, "r", self.scope)
+    def edit(self, feature: int) -> Edit:
+        """What is tried on a feature, at strength 1."""
+        return Edit(feature, self.mode, 1.0, "r", self.scope)
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Bench:
             "scope": self.settings.scope,
             "words": list(lexicon.forms),
             "questions": len(self.prompts),
-            **found_values(told, plain, partial(self.settings.edit, feature)),
+            **found_values(told, plain, self.settings.edit(feature)),
             "samples": {"plain": self.plain[0][0].text, **sample_values(told, plain)},
             "settings": request_of(self.settings, self.atlas),
             "seconds": round(time.monotonic() - began, 1),
@@ -173,7 +173,7 @@ class Bench:
     def _methods(self, record: FeatureRecord, lexicon: Lexicon, progress: Progress) -> tuple[dict[str, Told], Point]:
         """What each method did over the grid, and what the plain model does."""
         settings, means = self.settings, self._means(record)
-        moves = ways(self.dictionary, partial(settings.edit, record.feature), means, settings.seed)
+        moves = ways(self.dictionary, settings.edit(record.feature), means, settings.seed)
         pushes = [(way(strength),) for way in moves.values() for strength in settings.strengths]
         asks = [_Ask(number, prompt, edits) for edits in pushes for number, prompt in enumerate(self.prompts)]
         words = lexicon.forms[:NAMED_WORDS]

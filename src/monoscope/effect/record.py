@@ -1,7 +1,7 @@
 """The record of a dose as plain values: what the desk keeps and `dose --json` prints."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from monoscope.effect.baselines import FEATURE
@@ -17,10 +17,10 @@ class Told:
     samples: tuple[str, ...]
 
 
-def found_values(told: dict[str, Told], plain: Point, edit_at: Callable[[float | None], Edit]) -> dict[str, Any]:
-    """Grid, recommendation and methods as plain values; `edit_at` says the edit of a strength."""
+def found_values(told: dict[str, Told], plain: Point, edit: Edit) -> dict[str, Any]:
+    """Grid, recommendation and methods as plain values; `edit` is what was tried, at any strength."""
     limits, points = Limits.beside(plain), told[FEATURE].points
-    recommended, reason = _recommended(points, plain, limits, edit_at)
+    recommended, reason = _recommended(points, plain, limits, edit)
     return {
         "baseline": plain.to_json(),
         "limits": {"perplexity": limits.perplexity, "repetition": limits.repetition, "rise": LEAST_RISE},
@@ -32,7 +32,7 @@ def found_values(told: dict[str, Told], plain: Point, edit_at: Callable[[float |
 
 
 def _recommended(
-    points: Sequence[Point], plain: Point, limits: Limits, edit_at: Callable[[float | None], Edit]
+    points: Sequence[Point], plain: Point, limits: Limits, edit: Edit
 ) -> tuple[dict[str, Any] | None, str]:
     chosen = best_of(points, limits)
     if chosen is None:
@@ -42,7 +42,7 @@ def _recommended(
     first, last = interval(points, chosen, limits, plain)
     strength = points[chosen].strength
     return {
-        "edit": str(edit_at(strength)),
+        "edit": str(replace(edit, value=strength)),
         "strength": strength,
         "low": points[first].strength,
         "high": points[last].strength,
