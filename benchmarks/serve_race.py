@@ -105,7 +105,7 @@ def race(scene: Scene, cells: list[Cell], settings: Any) -> Found:
             scene.write(tensors)
             for entrant in dict.fromkeys(cell.entrant for cell in cells):
                 try:
-                    workers[entrant] = _start(entrant, scene, tensors, settings.threads, found)
+                    workers[entrant] = start_worker(entrant, scene, tensors, settings.threads, found)
                 except (PeerMissing, WorkerLost) as error:
                     found.lose(entrant, error)
         for turn in range(settings.turns + 1):
@@ -120,7 +120,7 @@ def race(scene: Scene, cells: list[Cell], settings: Any) -> Found:
     return found
 
 
-def _start(entrant: Entrant, scene: Scene, tensors: Path, threads: int, found: Found) -> Worker | Served:
+def start_worker(entrant: Entrant, scene: Scene, tensors: Path, threads: int, found: Found) -> Worker | Served:
     """A worker that is ready for its first order."""
     say(f"starting {entrant.name}")
     if entrant.tool == HTTP:
