@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -22,12 +22,14 @@ class Row:
     """A text to be read under edits.
 
     The first `prompt_tokens` are its prompt, what follows counts as generated: so that the scope of an edit means here
-    what it means when the model speaks.
+    what it means when the model speaks. `template` says for each token whether the chat template wrote it; none says
+    that none is.
     """
 
     ids: tuple[int, ...]
     moves: tuple[Move, ...]
     prompt_tokens: int
+    template: tuple[bool, ...] = ()
 
 
 def logits_under(model: LanguageModel, rows: Sequence[Row]) -> Float[Tensor, "rows length vocab"]:
@@ -44,12 +46,18 @@ def logits_under(model: LanguageModel, rows: Sequence[Row]) -> Float[Tensor, "ro
         for site in sorted({move.site for row in rows for move in row.moves}):
             moves = [[move for move in row.moves if move.site == site] for row in rows]
             plan = plan_site(site, moves, [row.prompt_tokens for row in rows], model.device)
-            hooks.enter_context(model.changing(site, _changer(plan, positions)))
+            hooks.enter_context(model.changing(site, _changer(plan, positions, _template(rows, len(place)))))
         return model.logits(ids)
 
 
-def _changer(plan: SitePlan, positions: Tensor):  # noqa: ANN202  a Change of the model's
-    return lambda x: apply_edits(x, positions, plan).after.to(x.dtype)
+def _changer(plan: SitePlan, positions: Tensor, template: Tensor | None):  # noqa: ANN202  a Change of the model's
+    return lambda x: apply_edits(x, positions, plan, template).after.to(x.dtype)
+
+
+def _template(rows: Sequence[Row], length: int) -> Bool[Tensor, "rows length"] | None:
+    if not any(row.template for row in rows):
+        return None
+    return torch.tensor([[*row.template, *[False] * (length - len(row.template))] for row in rows])
 
 
 def token_logprobs(model: LanguageModel, rows: Sequence[Row]) -> Iterator[Float[Tensor, "length_minus_1"]]:

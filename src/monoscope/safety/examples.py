@@ -1,0 +1,95 @@
+"""Labelled texts: the shipped concept suites, and a user's own files."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from monoscope.core.errors import BadRequest, SourceNotFound
+from monoscope.text.corpus import Document, unit_hash
+from monoscope.text.files import file_documents
+
+# In the order in which a report tells them.
+SUITES = (
+    "unsafe_code", "gender_bias", "age_bias", "religion_bias", "sycophancy", "deception", "secrecy", "power_seeking",
+    "self_preservation", "dangerous_requests", "scam_phishing", "self_representation", "refusal",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Example:
+    """A text or a talk with its label. `hard` marks a negative that looks like a positive.
+
+    Examples of one `group` share topic and form, and stay on one side of every split.
+    """
+
+    id: str
+    positive: bool
+    text: str = ""
+    messages: tuple[tuple[str, str], ...] = ()
+    group: str = ""
+    hard: bool = False
+
+    @property
+    def words(self) -> str:
+        """Everything that is said, in one text: what a bag of words reads."""
+        return "\n".join(content for _, content in self.messages) if self.messages else self.text
+
+
+def suite(name: str) -> list[Example]:
+    """One shipped suite: 60 positives and 60 negatives in 15 groups, half of the negatives hard.
+
+    Raises
+        BadRequest  there is none of this name.
+    """
+    if name not in SUITES:
+        raise BadRequest(f"There is no suite {name!r}; there are {', '.join(SUITES)}.")
+    lines = (files("monoscope.safety") / "suites" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [_shipped(json.loads(line)) for line in lines]
+
+
+def _shipped(row: dict) -> Example:
+    messages = tuple((message["role"], message["content"]) for message in row.get("messages", ()))
+    return Example(row["id"], bool(row["label"]), row.get("text", ""), messages, row["group"], row["hard"])
+
+
+def labelled(positive: Path | str, negative: Path | str) -> list[Example]:
+    """The examples of two files: .jsonl with `text` or `messages`, .txt, .csv or .parquet.
+
+    A column `group` says which texts belong together; without one each text stands alone.
+
+    Raises
+        SourceNotFound, Damaged, EmptyText  as the files are.
+        BadRequest  a file has fewer than two texts.
+    """
+    return [*texts_of(positive, positive=True), *texts_of(negative, positive=False)]
+
+
+def texts_of(path: Path | str, *, positive: bool = False) -> list[Example]:
+    """The texts of one file, all with one label; raises like `labelled`."""
+    if not Path(path).exists():
+        raise SourceNotFound(f"There is no file {path}.")
+    found = [_own(document, positive) for document in file_documents(str(path))]
+    if len(found) < 2:
+        raise BadRequest(f"{path} holds {len(found)} text{'' if len(found) == 1 else 's'}; give at least two.")
+    return found
+
+
+def _own(document: Document, positive: bool) -> Example:
+    return Example(document.id, positive, document.text, document.messages, document.group)
+
+
+def split_by_group(examples: Sequence[Example], folds: int, *, seed: int = 0) -> list[int]:
+    """The fold of each example, 0 to folds - 1; a group is never split, and folds are as even as groups allow.
+
+    Positives and negatives of a group share its fold; groups that hold one label only are dealt out label by label.
+    """
+    kinds: dict[str, set[bool]] = {}
+    for example in examples:
+        kinds.setdefault(example.group, set()).add(example.positive)
+    fold_of: dict[str, int] = {}
+    for kind in ({True, False}, {True}, {False}):
+        members = sorted((group for group, found in kinds.items() if found == kind), key=lambda g: unit_hash(seed, g))
+        fold_of |= {group: place % folds for place, group in enumerate(members)}
+    return [fold_of[example.group] for example in examples]
