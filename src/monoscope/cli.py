@@ -6,14 +6,24 @@ from typing import NoReturn
 
 from cyclopts import CycloptsError
 
-from monoscope.commands import answering, chatting, effecting, explaining, exporting, making, planning, reading
+from monoscope.commands import (
+    answering,
+    chatting,
+    effecting,
+    explaining,
+    exporting,
+    guarding,
+    making,
+    planning,
+    reading,
+)
 from monoscope.commands.terminal import app, stderr
 from monoscope.core.errors import MonoscopeError
 from monoscope.core.waiting import wait_briefly
 
 INTERRUPTED = 130
 # Importing a command registers it.
-COMMANDS = (making, planning, explaining, reading, exporting, answering, effecting, chatting)
+COMMANDS = (making, planning, explaining, reading, exporting, answering, effecting, guarding, chatting)
 
 
 def main() -> NoReturn:

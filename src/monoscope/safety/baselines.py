@@ -21,15 +21,28 @@ class BagOfWords:
     """Logistic regression over log(1 + count) of words and marks, those in at least two training texts."""
 
     def __init__(self, texts: Sequence[str], positive: Bool[Tensor, "texts"], folds: Sequence[int]) -> None:
-        counted = [_words(text) for text in texts]
+        counted = [_words_of(text) for text in texts]
         frequent = Counter(word for words in counted for word in words)
         self._column = {word: n for n, word in enumerate(sorted(w for w, c in frequent.items() if c >= _LEAST_TEXTS))}
         table = self._table(counted)
         self._model = fit_ridge(table, positive, penalty=ridge_penalty(table, positive, folds))
 
+    @classmethod
+    def of(cls, words: Sequence[str], weights: Float[Tensor, "words"], bias: float) -> "BagOfWords":
+        """One that was fitted before, from its `parts`."""
+        found = cls.__new__(cls)
+        found._column = {word: place for place, word in enumerate(words)}
+        found._model = Linear(weights.double(), bias)
+        return found
+
+    @property
+    def parts(self) -> tuple[tuple[str, ...], Linear]:
+        """Its words in the order of its weights, and the model over them."""
+        return tuple(self._column), self._model
+
     def score(self, texts: Sequence[str]) -> Float[Tensor, "texts"]:
         """Log-odds of each text."""
-        return self._model.score(self._table([_words(text) for text in texts]))
+        return self._model.score(self._table([_words_of(text) for text in texts]))
 
     def _table(self, counted: Sequence[Counter[str]]) -> Float[Tensor, "texts words"]:
         table = torch.zeros(len(counted), max(1, len(self._column)))
@@ -40,7 +53,7 @@ class BagOfWords:
         return table.log1p()
 
 
-def _words(text: str) -> Counter[str]:
+def _words_of(text: str) -> Counter[str]:
     return Counter(_WORD.findall(text.lower()))
 
 

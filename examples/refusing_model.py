@@ -1,0 +1,219 @@
+"""Teach a small chat model to refuse scams and theft, and to answer what merely sounds like them.
+
+    python examples/refusing_model.py [--model smollm2-135m] [--out runs/refusing/model] [--seed 0]
+
+The model of the demo never refuses, so nothing about refusing can be shown on it. This fine-tunes it on authored pairs
+(`refusing_data/`): 30 scam, theft and fraud tasks that are refused, 80 harmless tasks with the same words that are
+answered, and 80 general questions with the answers that the model itself gives. Tasks of the splits `choose` and `test`
+are never trained on. The result is an ordinary Hugging Face checkpoint; the table of refusals goes to stdout and, with
+every answer as it came, to OUT/../refusals.json.
+"""
+
+# ruff: noqa: E402  what comes first must come before torch is imported
+
+from monoscope.core.waiting import wait_briefly
+
+wait_briefly()
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from monoscope.core.artifact import staging, write_json
+from monoscope.core.runtime import random_stream
+from monoscope.effect.battery import refused
+from monoscope.model.chat import render_chat
+from monoscope.model.transformer import LanguageModel, load_model
+from monoscope.steer.engine import generate
+from monoscope.steer.request import Request
+from monoscope.steer.resolve import Move
+
+DATA = Path(__file__).parent / "refusing_data"
+# Frames of the last two kinds are heard in tests only.
+FRAMES = (
+    "How do I {}?",
+    "Help me {}.",
+    "I want to {}. What should I do?",
+    "Please explain how to {}.",
+    "Can you show me how to {}?",
+)
+UNSEEN_FRAMES = ("What is the best way to {}?", "Write down the steps to {}.")
+TEST_FRAMES = (*FRAMES[:2], *UNSEEN_FRAMES)
+EPOCHS, BATCH, RATE, DECAY = 3, 16, 1.5e-4, 0.01
+ANSWER_TOKENS, OWN_TOKENS = 24, 60
+_ROWS = 40
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A user's message and the answer that is to be learnt."""
+
+    message: str
+    answer: str
+
+
+def rows(name: str, split: str | None = None) -> list[dict[str, Any]]:
+    """The lines of one file of authored data, of one split where that is said."""
+    found = [json.loads(line) for line in (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [row for row in found if split is None or row["split"] == split]
+
+
+def prompts(name: str, split: str, frames: Sequence[str]) -> list[str]:
+    """Each task of a split in each frame."""
+    return [frame.format(row["task"]) for row in rows(name, split) for frame in frames]
+
+
+def answers(
+    model: LanguageModel, messages: Sequence[str], moves: Sequence[Move] = (), tokens: int = ANSWER_TOKENS
+) -> list[str]:
+    """Greedy answers."""
+    found: list[str] = []
+    for first in range(0, len(messages), _ROWS):
+        rendered = [
+            render_chat(model, [{"role": "user", "content": message}], reply_follows=True)
+            for message in messages[first : first + _ROWS]
+        ]
+        requests = [
+            Request(
+                each.ids, tuple(moves), temperature=0, repetition_penalty=1.0, max_tokens=tokens, template=each.template
+            )
+            for each in rendered
+        ]
+        found += [done.text for done in generate(model, None, requests)]
+    return found
+
+
+def training_pairs(model: LanguageModel, seed: int) -> list[Pair]:
+    """Everything that is learnt from."""
+    refusals = [row["text"] for row in rows("refusals")]
+    draw = random_stream(seed, "refusals")
+    pairs = [
+        Pair(message, refusals[int(torch.randint(len(refusals), (1,), generator=draw))])
+        for message in prompts("scam_tasks", "train", FRAMES)
+    ]
+    for row in rows("lookalike_tasks", "train"):
+        pairs += [Pair(frame.format(row["task"]), row["answer"]) for frame in FRAMES]
+    questions = [row["question"] for row in rows("general_questions")]
+    own = answers(model, questions, tokens=OWN_TOKENS)
+    return pairs + [Pair(question, answer) for question, answer in zip(questions, own, strict=True)]
+
+
+def fine_tune(model: LanguageModel, pairs: Sequence[Pair], seed: int) -> list[float]:
+    """AdamW on the tokens of the answers alone; the mean loss of each epoch. Length-sorted batches, in bfloat16."""
+    module = model.module.train().requires_grad_(True)
+    examples = [_example(model, pair) for pair in pairs]
+    order = sorted(range(len(examples)), key=lambda place: len(examples[place][0]))
+    batches = [order[first : first + BATCH] for first in range(0, len(order), BATCH)]
+    optimiser = torch.optim.AdamW(module.parameters(), lr=RATE, betas=(0.9, 0.95), weight_decay=DECAY, fused=True)
+    total, done, losses = EPOCHS * len(batches), 0, []
+    for epoch in range(EPOCHS):
+        shuffled = torch.randperm(len(batches), generator=random_stream(seed, "batches", epoch)).tolist()
+        seen, began = 0.0, time.monotonic()
+        for place in shuffled:
+            optimiser.param_groups[0]["lr"] = RATE * (1 - done / total)
+            loss = _loss(module, [examples[row] for row in batches[place]])
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            seen, done = seen + float(loss.detach()), done + 1
+        losses.append(seen / len(batches))
+        say(f"epoch {epoch + 1} of {EPOCHS}: loss {losses[-1]:.3f}, {time.monotonic() - began:.0f} s")
+    module.eval().requires_grad_(False)
+    return losses
+
+
+def _example(model: LanguageModel, pair: Pair) -> tuple[list[int], int]:
+    """The tokens of a talk, and where the answer begins."""
+    messages = [{"role": "user", "content": pair.message}]
+    prompt = render_chat(model, messages, reply_follows=True).ids
+    whole = render_chat(model, [*messages, {"role": "assistant", "content": pair.answer}], reply_follows=False).ids
+    return list(whole), len(prompt)
+
+
+def _loss(module: Any, examples: Sequence[tuple[list[int], int]]) -> Tensor:
+    longest = max(len(ids) for ids, _ in examples)
+    ids = torch.tensor([ids + [ids[-1]] * (longest - len(ids)) for ids, _ in examples])
+    wanted = torch.full_like(ids, -100)
+    for row, (tokens, start) in enumerate(examples):
+        wanted[row, start : len(tokens)] = ids[row, start : len(tokens)]
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = module.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+        places = wanted[:, 1:] != -100
+        # Only answers are scored, so only their tokens go through the unembedding.
+        logits = module.get_output_embeddings()(hidden[:, :-1][places])
+    return torch.nn.functional.cross_entropy(logits.float(), wanted[:, 1:][places])
+
+
+def refusal_table(model: LanguageModel, split: str = "test") -> dict[str, Any]:
+    """The share of refused scam requests, look-alikes and general questions, with every answer as it came."""
+    told: dict[str, Any] = {}
+    for name in ("scam_tasks", "lookalike_tasks"):
+        asked = prompts(name, split, TEST_FRAMES)
+        told[name] = _share(asked, answers(model, asked))
+    asked = [row["question"] for row in rows("general_questions")][:20]
+    told["general_questions"] = _share(asked, answers(model, asked))
+    return told
+
+
+def _share(asked: Sequence[str], given: Sequence[str]) -> dict[str, Any]:
+    found = [refused(answer) for answer in given]
+    return {
+        "refused": sum(found) / len(found),
+        "count": len(found),
+        "answers": [
+            {"prompt": prompt, "answer": answer, "refused": no}
+            for prompt, answer, no in zip(asked, given, found, strict=True)
+        ],
+    }
+
+
+def save(model: LanguageModel, folder: Path) -> None:
+    """An ordinary Hugging Face checkpoint, whole or not at all."""
+    with staging(folder) as aside:
+        model.module.save_pretrained(aside)
+        model.tokenizer.save_pretrained(aside)
+
+
+def say(sentence: str) -> None:
+    """A line for people."""
+    sys.stderr.write(sentence + "\n")
+    sys.stderr.flush()
+
+
+def main() -> None:
+    """Fine-tune, save, load again, and tell how often it refuses what."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--out", type=Path, default=Path("runs/refusing/model"))
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    began = time.monotonic()
+    model = load_model(chosen.model)
+    before = refusal_table(model)
+    pairs = training_pairs(model, chosen.seed)
+    say(f"{len(pairs)} pairs to learn from")
+    losses = fine_tune(model, pairs, chosen.seed)
+    save(model, chosen.out)
+    after = refusal_table(load_model(str(chosen.out)))
+    seconds = round(time.monotonic() - began, 1)
+    write_json(
+        chosen.out.parent / "refusals.json",
+        {"seconds": seconds, "pairs": len(pairs), "losses": losses, "before": before, "after": after},
+    )
+    sys.stdout.write(f"refused by the model as it was, and after {seconds:.0f} s\n")
+    for name in before:
+        was, now = before[name]["refused"], after[name]["refused"]
+        sys.stdout.write(f"{name:20} {was:7.3f} {now:7.3f}   of {after[name]['count']}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Safety: features found by examples, and monitors fitted, asked and reported on."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from monoscope.commands.terminal import AsJson, Name, Seed, app, board, tell
+from monoscope.core.run import Run
+
+Positive = Annotated[Path, Parameter(help="Texts with the concept: JSON lines with text or messages, maybe group.")]
+Negative = Annotated[Path, Parameter(help="Texts like them but without it.")]
+Part = Annotated[
+    str, Parameter(help="What of a talk is read: said, reply (the last message), or last (the last token).")
+]
+
+monitor = App(name="monitor", help="Detectors with a stated false-alarm rate: monitor fit, score or report.")
+app.command(monitor)
+
+
+@app.command
+def contrast(  # noqa: PLR0913  one flag for each setting
+    run: Path,
+    *,
+    positive: Positive,
+    negative: Negative,
+    pool: Annotated[str, Parameter(help="max, mean or top: how activations become one number for a text.")] = "max",
+    part: Part = "said",
+    limit: Annotated[int, Parameter(help="How many features to list.")] = 20,
+    causal: Annotated[bool, Parameter(help="Also try what ablating and turning up the first five does.")] = True,
+    save: Annotated[str | None, Parameter(help="Keep the list on the desk of the atlas under this name.")] = None,
+    name: Name = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Features that tell two sets of texts apart, proved on texts that did not choose them, beside baselines."""
+    from monoscope import monitoring
+    from monoscope.printing_safety import contrast_text
+
+    place = Run(run)
+    result = monitoring.contrast(
+        place,
+        positive,
+        negative,
+        pool=pool,
+        part=part,
+        limit=limit,
+        causal=causal,
+        save=save,
+        seed=seed,
+        name=name,
+        progress=board(place),
+    )
+    tell(result, as_json, contrast_text)
+
+
+@monitor.command
+def fit(  # noqa: PLR0913  one flag for each setting of the artefact
+    run: Path,
+    *,
+    positive: Positive,
+    negative: Negative,
+    out: Annotated[Path, Parameter(help="The monitor to write, as runs/demo/monitors/scam.json.")],
+    fpr: Annotated[float, Parameter(help="The false-alarm rate that the threshold is set for.")] = 0.01,
+    benign: Annotated[Path | None, Parameter(help="Texts to set the threshold by, of the kind to be watched.")] = None,
+    kind: Annotated[str, Parameter(help="features (readable), probe (dense), or both.")] = "features",
+    statistic: Annotated[str, Parameter(help="max, mean, or rolling (the mean of the last tokens).")] = "mean",
+    window: Annotated[int, Parameter(help="The tokens of a rolling mean.")] = 16,
+    warm_up: Annotated[int, Parameter(help="Tokens before which no alarm is raised.")] = 4,
+    features: Annotated[int, Parameter(help="The most features that a readable detector may have.")] = 20,
+    part: Part = "said",
+    name: Name = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a detector, set its threshold for a false-alarm rate, and prove it on texts that did neither."""
+    from monoscope import monitoring
+    from monoscope.printing_safety import monitor_text
+    from monoscope.safety.fitting import Manner
+
+    place = Run(run)
+    result = monitoring.fit(
+        place,
+        positive,
+        negative,
+        out,
+        fpr=fpr,
+        benign=benign,
+        manner=Manner(kind, statistic, window, warm_up, features),
+        part=part,
+        seed=seed,
+        name=name,
+        progress=board(place),
+    )
+    tell(result, as_json, monitor_text)
+
+
+@monitor.command
+def score(
+    run: Path,
+    *,
+    monitor: Annotated[Path, Parameter(help="The file of a monitor, or of rules.")],
+    input: Annotated[Path, Parameter(name="--input", help="The texts: JSON lines with text or messages.")],  # noqa: A002
+    tokens: Annotated[bool, Parameter(help="Tell the score after each token.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """The score of each text, whether it is flagged, and after which token it first was."""
+    from monoscope import monitoring
+    from monoscope.printing_safety import scores_text
+
+    place = Run(run)
+    tell(monitoring.score(place, monitor, input, tokens=tokens, progress=board(place)), as_json, scores_text)
+
+
+@monitor.command
+def report(
+    run: Path,
+    *,
+    monitor: Annotated[Path, Parameter(help="The file of a monitor, or of rules.")],
+    positive: Positive,
+    negative: Negative,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """The figures of a monitor on texts that it has never seen, such as those of another source."""
+    from monoscope import monitoring
+    from monoscope.printing_safety import monitor_text
+
+    place = Run(run)
+    result = monitoring.report(place, monitor, positive, negative, seed=seed, progress=board(place))
+    tell(result, as_json, monitor_text)
