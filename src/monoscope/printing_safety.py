@@ -94,3 +94,19 @@ def scores_text(result: dict[str, Any]) -> str:
 
 def _interval(ends: list[float]) -> str:
     return f"{ends[0]:.3f} to {ends[1]:.3f}"
+
+
+def audit_text(result: dict[str, Any]) -> str:
+    """The headlines, then one line a concept."""
+    lines = [
+        *result["headlines"],
+        "",
+        f"{'concept':22} {'features':>8}  {'probe':>6}  {'words':>6}  {'random':>6}  effect",
+    ]
+    for each in result["concepts"]:
+        base, effect = each["baseline"], each["steering_effect"]
+        lines.append(
+            f"{each['name'][:22]:22} {each['auroc_heldout']:8.3f}  {base['probe']:6.3f}  {base['bag_of_words']:6.3f}  "
+            f"{base['random_feature']:6.3f}  {effect:+.4f}{'' if each['leading']['moves'] else '  (none shown)'}"
+        )
+    return "\n".join([*lines, "", f"The page: {result['report']}"])

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from monoscope.commands.terminal import AsJson, Name, Seed, app, board, tell
+from monoscope.commands.terminal import AsJson, Name, Replace, Seed, app, board, stoppable, tell
 from monoscope.core.run import Run
 
 Positive = Annotated[Path, Parameter(help="Texts with the concept: JSON lines with text or messages, maybe group.")]
@@ -129,3 +129,34 @@ def report(
     place = Run(run)
     result = monitoring.report(place, monitor, positive, negative, seed=seed, progress=board(place))
     tell(result, as_json, monitor_text)
+
+
+@app.command
+def audit(  # noqa: PLR0913
+    run: Path,
+    *,
+    concept: Annotated[list[str] | None, Parameter(help="A shipped concept, as secrecy; may be repeated. All.")] = None,
+    examples: Annotated[
+        list[Path] | None, Parameter(help="A concept of your own: JSON lines with label and group; may be repeated.")
+    ] = None,
+    name: Name = None,
+    replace: Replace = False,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """The safety page of a model: each concept, what detects it beside baselines, what turning it does."""
+    from monoscope import auditing
+    from monoscope.printing_safety import audit_text
+
+    place = Run(run)
+    result = auditing.audit(
+        place,
+        concepts=tuple(concept or ()),
+        own=tuple(examples or ()),
+        replacing_it=replace,
+        seed=seed,
+        name=name,
+        progress=board(place),
+        should_stop=stoppable(),
+    )
+    tell(result, as_json, audit_text)

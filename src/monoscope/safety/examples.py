@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from monoscope.core.errors import BadRequest, SourceNotFound
+from monoscope.core.errors import BadRequest, Damaged, SourceNotFound
 from monoscope.text.corpus import Document, unit_hash
 from monoscope.text.files import file_documents
+from monoscope.text.records import document_from
 
 # In the order in which a report tells them.
 SUITES = (
     "unsafe_code", "gender_bias", "age_bias", "religion_bias", "sycophancy", "deception", "secrecy", "power_seeking",
     "self_preservation", "dangerous_requests", "scam_phishing", "self_representation", "refusal",
 )  # fmt: skip
+_LEAST_TEXTS, _LEAST_GROUPS = 10, 5
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,43 @@ def suite(name: str) -> list[Example]:
         raise BadRequest(f"There is no suite {name!r}; there are {', '.join(SUITES)}.")
     lines = (files("monoscope.safety") / "suites" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     return [_shipped(json.loads(line)) for line in lines]
+
+
+def labelled_lines(path: Path) -> list[Example]:
+    """A user's own suite: JSON lines with `text` or `messages`, `label` 1 or 0, and maybe `id`, `group`, `hard`.
+
+    Raises
+        Damaged     a line is no such record.
+        BadRequest  there are fewer than ten texts of a label, or of groups with each label fewer than five.
+    """
+    found = [_own_line(path, number, line) for number, line in enumerate(path.read_text(encoding="utf-8").splitlines())]
+    examples = [example for example in found if example is not None]
+    for label, told in ((True, "label 1"), (False, "label 0")):
+        mine = [example for example in examples if example.positive == label]
+        groups = {example.group for example in mine}
+        if len(mine) < _LEAST_TEXTS or len(groups) < _LEAST_GROUPS:
+            raise BadRequest(
+                f"{path} has {len(mine)} texts with {told} in {len(groups)} groups; an audit needs {_LEAST_TEXTS} in "
+                f"{_LEAST_GROUPS} at least."
+            )
+    return examples
+
+
+def _own_line(path: Path, number: int, line: str) -> Example | None:
+    if not line.strip():
+        return None
+    where = f"{path}, line {number + 1}"
+    try:
+        row = json.loads(line)
+        label = row["label"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"{where} is no JSON object with a label ({error}).") from error
+    if label not in (0, 1):
+        raise Damaged(f"{where}: label must be 1 or 0, and is {label!r}.")
+    document = document_from(row, source=path.stem, where=where, number=number)
+    return Example(
+        document.id, bool(label), document.text, document.messages, document.group, bool(row.get("hard")) and not label
+    )
 
 
 def _shipped(row: dict) -> Example:
