@@ -1,7 +1,8 @@
 """Detectors of safety concepts on public and authored texts: every way side by side, with intervals.
 
-Which texts fit and which judge is fixed in `safety_sets.py`. Bag of words, dense probe and random feature stand beside; `alarms` is the share of ordinary text flagged by the threshold that conformal calibration set for 1 % on other
-ordinary text, `hits` the share of positives above that threshold.
+Which texts fit and which judge is fixed in `safety_sets.py`. A bag of words, a dense probe and a random feature stand
+beside each figure. `alarms` is the share of ordinary text that a threshold flags which conformal calibration set for
+1 % on other ordinary text, `hits` the share of positives above that threshold.
 """
 
 import time

@@ -9,11 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monoscope.core.site import Site
 from monoscope.model.chat import render_plain
 from monoscope.serve.app import create_app
 from monoscope.serve.library import Library
 from monoscope.serve.v1_schemas import ChatAnswer, CompletionAnswer, ErrorAnswer, ModelList
+from monoscope.steer.batcher import Batcher
 from monoscope.steer.request import Request
+from steer.watchers import Scripted
 
 from .client import PORT, Client
 
@@ -42,6 +45,25 @@ def refused(answer, status, param=None, code=None):
     assert code is None or error.code == code
     assert 0 < len(error.message) <= 500
     return error.message
+
+
+def test_a_text_that_a_watcher_stops_says_so(lone, toy):
+    tokens = len(render_plain(toy, "The fox").ids)
+    greedy = {"temperature": 0, "max_tokens": 6, "logprobs": 1}
+    plain = complete(lone, **greedy, n=2).json()["choices"]
+    lone.books.close()
+    lone.books._batcher = Batcher(toy, watchers=[Scripted(Site(1), {0: tokens + 2, 2: tokens + 2, 3: 1})])
+    answer = CompletionAnswer.model_validate(complete(lone, **greedy, n=2).json())
+    stopped, other = answer.choices
+    assert (stopped.finish_reason, other.finish_reason, other.text) == ("content_filter", "length", plain[1]["text"])
+    assert stopped.logprobs.tokens == plain[0]["logprobs"]["tokens"][:2]
+    lines = complete(lone, **greedy, stream=True).text.removesuffix("data: [DONE]\n\n").split("\n\n")[:-1]
+    pieces = [json.loads(line.removeprefix("data: "))["choices"][0] for line in lines]
+    assert "".join(piece["text"] for piece in pieces) == stopped.text
+    assert [piece["finish_reason"] for piece in pieces] == [None, None, "content_filter"]
+    (echoed,) = CompletionAnswer.model_validate(complete(lone, **greedy, echo=True).json()).choices
+    assert (echoed.text, echoed.finish_reason) == ("The fox", "content_filter")
+    assert echoed.logprobs.token_logprobs == [None] * (tokens - 1)
 
 
 def test_the_models_are_the_base_and_its_presets(client):

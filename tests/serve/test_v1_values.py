@@ -1,12 +1,14 @@
 """Parts of answers, from records made by hand."""
 
 import asyncio
+from typing import get_args
 
 import pytest
 
 from monoscope.core.errors import BadRequest, Unavailable
 from monoscope.serve.v1_answers import check_generation
 from monoscope.serve.v1_logprobs import CompletionLogprobs, chat_logprobs, joined, token_text
+from monoscope.serve.v1_schemas import FinishReason
 from monoscope.serve.v1_waiting import unless_gone
 from monoscope.steer.request import Generation, Logprob
 
@@ -54,7 +56,8 @@ def test_what_cannot_be_told_is_an_error():
         check_generation(Generation((1,), "a", "length", (), prompt_logprobs=(Logprob(1, float("nan")),)))
     with pytest.raises(Unavailable):
         check_generation(Generation((), "", "cancelled", ()))
-    check_generation(Generation((), "", "stop", ()))
+    for reason in get_args(FinishReason):
+        check_generation(Generation((), "", reason, ()))
 
 
 def test_work_goes_on_only_for_somebody():

@@ -12,8 +12,9 @@ from monoscope.steer import sampling
 from monoscope.steer.apply import apply_edits, plan_site
 from monoscope.steer.engine import generate, stream
 from monoscope.steer.pieces import text_of
-from monoscope.steer.request import Request, Watch
+from monoscope.steer.request import Request
 from monoscope.steer.resolve import Push, push_at, resolve_all
+from steer.watchers import Scripted
 
 NEVER = frozenset()
 
@@ -133,16 +134,11 @@ def test_scopes_edit_exactly_their_positions(model, dictionary, scope, places):
     prompt = (model.prefix_id, *prompt)
     assert len(prompt) == 9
     other = (model.prefix_id, *prompt[3:])
-    seen = {}
-
-    def keep(request, first, x):
-        for offset, row in enumerate(x):
-            seen[request, first + offset] = row
-
-    above = Site(dictionary.site.layer + 1)
+    above = Scripted(Site(dictionary.site.layer + 1), holds_back=False)
     edit = f"12 add 0.001 @{scope}"
     requests = [greedy(prompt, edit, max_tokens=6), greedy(other, max_tokens=6), greedy(prompt, max_tokens=6)]
-    found = generate(model, dictionary, requests, watch=Watch(above, keep))
+    found = generate(model, dictionary, requests, watchers=[above])
+    seen = above.x
     assert found[0].ids == found[2].ids
     assert found[0].proof[0].positions_edited == len(places)
     first_changed = min((p for p in range(14) if not torch.equal(seen[0, p], seen[2, p])), default=None)

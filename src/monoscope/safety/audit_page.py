@@ -112,8 +112,8 @@ def _how_to_read() -> str:
         "<li>Readable features are at most twenty, each counting for the concept. The dense probe reads the residual "
         "stream itself and knows no features. Hard negatives use the words of the concept without meaning it.</li>"
         "<li>Turned up: the leading feature is added at 0.2 mean residual norms, and we ask whether the model then "
-        "finds the texts of the concept likelier, against their counterparts, in nats a token. It is a small push on one "
-        "direction at one layer; an effect of nothing does not show that the model lacks the concept.</li>"
+        "finds the texts of the concept likelier, against their counterparts, in nats a token. It is a small push on "
+        "one direction at one layer; an effect of nothing does not show that the model lacks the concept.</li>"
         "<li>The texts are few, short and written for this purpose. A figure here is evidence about this model on such "
         "texts, and no certificate.</li></ul>"
     )

@@ -7,7 +7,8 @@ where features take their largest), features are squashed by log(1 + f) where th
     score(t) = bias + sum of weight · channel(t)        score of a text = max of score(t) over t >= warm-up
 
 A text shorter than the warm-up is scored at its end. Reading a text at once or token by token runs the same lines of
-code, so that a threshold set offline holds for a stream.
+code, and all sums go in one order whatever the pieces: scores are equal to the last bit, so that a threshold set
+offline holds for a stream.
 """
 
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ from monoscope.safety.pooling import columns_of
 from monoscope.safety.reading import Reading
 
 STATISTICS = ("max", "mean", "rolling")
+LONGEST = 100_000
+# A rolling mean holds about this many numbers at once.
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Detector:
     before which no alarm is raised.
 
     Raises
-        BadRequest  the statistic is unknown, or a length is below 1.
+        BadRequest  the statistic is unknown, a length is not from 1 to 100,000, or a feature has no weight or two.
     """
 
     features: Int[Tensor, "features"]
@@ -49,8 +53,12 @@ class Detector:
     def __post_init__(self) -> None:
         if self.statistic not in STATISTICS:
             raise BadRequest(f"There is no statistic {self.statistic!r}; choose {', '.join(STATISTICS)}.")
-        if self.window < 1 or self.warm_up < 1:
-            raise BadRequest(f"window {self.window} and warm_up {self.warm_up} must be at least 1 token.")
+        if not (1 <= self.window <= LONGEST and 1 <= self.warm_up <= LONGEST):
+            raise BadRequest(
+                f"window {self.window} and warm_up {self.warm_up} must be numbers of tokens from 1 to {LONGEST:,}."
+            )
+        if not len(self.features) == len(self.weights) == len(set(self.features.tolist())):
+            raise BadRequest("A detector needs one weight for each of its features, and each feature once.")
 
     @property
     def channels(self) -> int:
@@ -74,11 +82,13 @@ class Detector:
         return torch.cat(parts, dim=1).double() if parts else torch.zeros(len(reading.ids), 0, dtype=torch.double)
 
     def weigh(self, pooled: Float[Tensor, "*rows channels"]) -> Float[Tensor, "*rows"]:
-        """The score of pooled channels."""
+        """The score of pooled channels, added up from the first to the last: a matrix product would round each row
+        after the number of rows that it stands among."""
         count = len(self.features)
-        features = pooled[..., :count]
-        score = (features.log1p() if self.squash else features) @ self.weights.double() + self.bias
-        return score + self.probe_weight * pooled[..., count] if self.probe is not None else score
+        features = pooled[..., :count].contiguous()
+        parts = (features.log1p() if self.squash else features) * self.weights.double()
+        begin = parts.new_full((*parts.shape[:-1], 1), self.bias)
+        return torch.cat([begin, parts, self.probe_weight * pooled[..., count:]], dim=-1).cumsum(-1)[..., -1]
 
     def shares(self, pooled: Float[Tensor, "channels"]) -> list[tuple[int, float]]:
         """What each feature added to a score, the largest first: why an alarm was raised."""
@@ -139,7 +149,9 @@ class Running:
         window, before = self.detector.window, len(self._carry)
         whole = torch.cat([self._carry, channels])
         padded = torch.cat([whole.new_zeros(window - 1, whole.shape[1]), whole])
-        sums = padded.unfold(0, window, 1).sum(-1)[before:]
+        windows = padded.unfold(0, window, 1)[before:]
+        rows = max(1, _PIECE // (window * max(1, whole.shape[1])))
+        sums = torch.cat([piece.cumsum(-1)[..., -1] for piece in windows.split(rows)])
         seen = torch.arange(self.count + 1, self.count + len(channels) + 1).clamp(max=window)
         self._carry = whole[max(0, len(whole) - (window - 1)) :] if window > 1 else whole[:0]
         return sums / seen[:, None]

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+FinishReason = Literal["stop", "length", "content_filter"]
+
 
 class _Value(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -132,7 +134,7 @@ class ChatChoiceValue(_Value):
     index: int
     message: ChatMessage
     logprobs: ChatLogprobs | None
-    finish_reason: Literal["stop", "length"]
+    finish_reason: FinishReason
 
 
 class CompletionChoiceValue(_Value):
@@ -141,7 +143,7 @@ class CompletionChoiceValue(_Value):
     index: int
     text: str
     logprobs: CompletionLogprobValues | None
-    finish_reason: Literal["stop", "length"]
+    finish_reason: FinishReason
 
 
 class _Answer(_Value):

@@ -17,6 +17,7 @@ from monoscope.core.runtime import release_threads
 from monoscope.model.transformer import LanguageModel
 from monoscope.steer.request import BoundRequest, Dictionaries, Event, Request, bind_request
 from monoscope.steer.rows import Rows
+from monoscope.steer.watching import Watcher
 
 MOST_ROWS, MOST_WAITING = 32, 256
 # Prompts are read together up to this many tokens, padding included; more would keep the others waiting for long.
@@ -81,11 +82,22 @@ class Batcher:
     """Runs one model in a thread of its own. Mutable; safe to use from any thread.
 
     `most_rows` requests run side by side, `most_waiting` wait. What a step costs grows little with the rows, as the
-    weights are read once for all.
+    weights are read once for all. `watchers` read along, called from that thread.
+
+    Raises
+        SiteNotFound  a watcher reads where the model has no such site.
     """
 
-    def __init__(self, model: LanguageModel, *, most_rows: int = MOST_ROWS, most_waiting: int = MOST_WAITING) -> None:
-        self._model, self._most_rows, self._most_waiting = model, most_rows, most_waiting
+    def __init__(
+        self,
+        model: LanguageModel,
+        *,
+        watchers: Sequence[Watcher] = (),
+        most_rows: int = MOST_ROWS,
+        most_waiting: int = MOST_WAITING,
+    ) -> None:
+        self._model, self._watchers, self._most_rows, self._most_waiting = model, watchers, most_rows, most_waiting
+        rows = Rows(model, watchers)
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._waiting: deque[Ticket] = deque()
@@ -94,7 +106,7 @@ class Batcher:
         self._closed = False
         self._counts: Counter[str] = Counter()
         release_threads()  # whoever made this may have loaded the model, and computes no more; the thread does
-        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
+        self._thread = threading.Thread(target=self._work, args=(rows,), name="batcher", daemon=True)
         self._thread.start()
 
     def submit(self, dictionaries: Dictionaries, requests: Sequence[Request]) -> list[Ticket]:
@@ -146,8 +158,7 @@ class Batcher:
             self._leaving.append(ticket)
             self._changed.notify()
 
-    def _work(self) -> None:
-        rows = Rows(self._model)
+    def _work(self, rows: Rows) -> None:
         try:
             while not self._closed:
                 leaving, newcomers = self._wait(rows)
@@ -156,9 +167,11 @@ class Batcher:
                 except Exception as error:
                     _log.error("a step of the model failed with %s", type(error).__name__)
                     self._fail("The model failed while it worked on this request; try again.")
-                    rows = Rows(self._model)
+                    rows.close()
+                    rows = Rows(self._model, self._watchers)
         finally:
             self._fail("The model is not running any more; start the server again.", everybody=True)
+            rows.close()
 
     def _wait(self, rows: Rows) -> tuple[list[Ticket], list[Ticket]]:
         """Sleep until there is something to do; who leaves, and who is admitted."""

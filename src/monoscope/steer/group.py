@@ -1,7 +1,7 @@
 """Rows that are fed to the model together, each with its own edits, sampling and length.
 
 Edits of the prompt act while the prompt is read, so that the cache already holds their effect; a drawn token is edited
-when it is fed back, so the last one never is. Hooks live only inside a step.
+when it is fed back; the last one is only where a watcher wants to have read it. Hooks live only inside a step.
 """
 
 import contextlib
@@ -19,8 +19,9 @@ from monoscope.steer.apply import SitePlan, apply_edits, plan_site
 from monoscope.steer.cache import SeatCache
 from monoscope.steer.likelihood import logprobs_of
 from monoscope.steer.proof import EditProof, ProofBook, edit_proof
-from monoscope.steer.request import BoundRequest, Logprob, Reported, Watch
+from monoscope.steer.request import BoundRequest, Logprob, Reported
 from monoscope.steer.sampling import Sampler
+from monoscope.steer.watching import Watching
 
 # So many tokens of prompts are read between two steps of the others; fewer where all their logits are wanted.
 _CHUNK_TOKENS, _SCORED_TOKENS = 1024, 256
@@ -70,8 +71,8 @@ class Row:
 class Group:
     """Some rows with one cache. Mutable: it reads its prompts by chunks, then draws a token a step for all rows."""
 
-    def __init__(self, model: LanguageModel, entries: Sequence[tuple[int, BoundRequest]], watch: Watch | None) -> None:
-        self._model, self._watch, self._device = model, watch, model.device
+    def __init__(self, model: LanguageModel, entries: Sequence[tuple[int, BoundRequest]], watching: Watching) -> None:
+        self._model, self._watching, self._device = model, watching, model.device
         self.rows = [Row(number, request) for number, request in entries]
         prompts = [request.prompt_ids for _, request in entries]
         self._sampler = Sampler([request.sampling for _, request in entries], prompts, model.vocab_size, self._device)
@@ -197,8 +198,7 @@ class Group:
     def _hook(self, hooks: contextlib.ExitStack, positions: Tensor, template: Tensor | None) -> None:
         """Hooks run in the order in which they are entered: who watches sees the residual before any edit, and a report
         after all."""
-        if self._watch is not None:
-            hooks.enter_context(self._model.changing(self._watch.site, lambda x: self._observe(x, positions)))
+        self._watching.hook(hooks, self._numbers, positions)
         running = positions[positions >= 0]
         first, last = (int(running.min()), int(running.max())) if len(running) else (0, -1)
         for site, plan in self._plans.items():
@@ -221,13 +221,6 @@ class Group:
 
         return change
 
-    def _observe(self, x: Tensor, positions: Tensor) -> Tensor:
-        for place, row in enumerate(self.rows):
-            own = positions[place] >= 0
-            if self._watch is not None and bool(own.any()):
-                self._watch.observe(row.number, int(positions[place][own][0]), x[place][own].float())
-        return x
-
     def _report(self, found: dict[Site, Tensor], positions: Tensor) -> None:
         for place, row in enumerate(self.rows):
             own = positions[place] >= 0
@@ -241,7 +234,8 @@ class Group:
             row.read += [torch.cat(columns, dim=1).cpu()] if columns else []
 
     def _plan(self) -> None:
-        """One plan and one book for each site that some row edits."""
+        """One plan and one book for each site that some row edits; the numbers of the rows as they sit."""
+        self._numbers = tuple(row.number for row in self.rows)
         sites = sorted({move.site for row in self.rows for move in row.request.moves})
         lengths = [len(row.request.prompt_ids) for row in self.rows]
         for site in sites:

@@ -1,13 +1,9 @@
 """What the engine is asked for, and what it gives back."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jaxtyping import Float
-from torch import Tensor
-
 from monoscope.core.errors import BadEdit, BadRequest
-from monoscope.core.site import Site
 from monoscope.dictionary.base import Dictionary
 from monoscope.model.transformer import LanguageModel
 from monoscope.steer.edits import Edit, scope_range
@@ -71,18 +67,6 @@ class BoundRequest:
 
 
 @dataclass(frozen=True)
-class Watch:
-    """Somebody who reads the residual at a site while text is generated.
-
-    `observe(request, first position, x)` is called once a step for each running request, x [length, d_model] in
-    float32 as it was before any edit at that site.
-    """
-
-    site: Site
-    observe: Callable[[int, int, Float[Tensor, "length d_model"]], None]
-
-
-@dataclass(frozen=True)
 class Logprob:
     """How probable a token was to the model under the edits, before temperature, penalty and top-p; in nats.
 
@@ -96,7 +80,10 @@ class Logprob:
 
 @dataclass(frozen=True)
 class Reported:
-    """A feature's activation on each token read, after all edits at its site; the last drawn token is never read."""
+    """A feature's activation on each token read, after all edits at its site.
+
+    The last drawn token is read only where a watcher holds tokens back; then edits act on it and proofs count it too.
+    """
 
     feature: str
     prompt: tuple[float, ...]
@@ -105,9 +92,13 @@ class Reported:
 
 @dataclass(frozen=True)
 class Generation:
-    """A finished text. `finish_reason` is stop, length, cancelled, or numbers (the logits became NaN or infinite).
+    """A finished text. `finish_reason` is stop, length, cancelled, numbers (the logits became NaN or infinite), or
+    content_filter (a watcher stopped it).
 
     `logprobs` are one for each of `ids`, `prompt_logprobs` one for each token of the prompt but the first, where asked.
+    A text that was stopped ends before the token that must not leave, and `text` may lack its last letters: half a
+    character, or what may begin a stop text. Where that token is one of the prompt, nothing that was read is told.
+    `alerts` are what the watchers saw.
     """
 
     ids: tuple[int, ...]
@@ -117,6 +108,7 @@ class Generation:
     logprobs: tuple[Logprob, ...] = ()
     prompt_logprobs: tuple[Logprob, ...] = ()
     report: tuple[Reported, ...] = ()
+    alerts: tuple[object, ...] = ()
 
     def __str__(self) -> str:
         return self.text
