@@ -18,6 +18,7 @@ from monoscope.core.run import Run, checked_name, name_from
 from monoscope.core.runtime import fast_bfloat16
 from monoscope.core.site import Site
 from monoscope.harvest.focus import answer_prompts, write_about
+from monoscope.harvest.read import TEMPLATE_SHARE
 from monoscope.harvest.shards import ShardStore, repair, write_shards
 from monoscope.harvest.token_store import TokenStore
 from monoscope.harvest.tokenise import write_store
@@ -28,6 +29,7 @@ from monoscope.text.sources import open_mix, parse_mix
 
 HARVEST_DTYPE = "bfloat16" if fast_bfloat16() else "float32"
 FOCUS_TEXTS = 80
+_NOT_OF_THE_TEXT = ("tokens", "context", "seed", "template_share")
 # A little above the 200,000 that figures are to rest on, because sinks and thinned template tokens are not stored.
 HELD_TOKENS = 212_000
 
@@ -48,6 +50,7 @@ class TextRequest:
     own_share: float = 0.03
     context: int = 256
     seed: int = 0
+    template_share: float = TEMPLATE_SHARE
 
     def __post_init__(self) -> None:
         """Check what can be checked without reading.
@@ -57,6 +60,8 @@ class TextRequest:
         """
         if self.tokens < 1000:
             raise BadRequest(f"{self.tokens} tokens are too few to learn from; ask for at least 1,000.")
+        if not 0 < self.template_share < 1:
+            raise BadRequest(f"--template-share {self.template_share:g} must lie between 0 and 1, as 0.05.")
 
 
 def harvest(
@@ -84,6 +89,8 @@ def harvest(
             run.forget(run.text(name))
         store = write_text(run, speaker, wanted, name=name, progress=progress)
         request = activations_request(speaker, place, name, store, wanted.seed)
+        if wanted.template_share != TEMPLATE_SHARE:
+            request["template_share"] = wanted.template_share
         skipped = (folder / "manifest.json").is_file()
         if skipped:
             check_request(f"The harvest in {folder}", read_json(folder / "request.json"), request)
@@ -149,7 +156,7 @@ def write_text(
 ) -> TokenStore:
     """The token store of a text request; what the model writes itself is kept and written once."""
     parts = open_mix(wanted.text, seed=wanted.seed, extra=_own_parts(run, model, wanted, progress))
-    request = {key: value for key, value in asdict(wanted).items() if key not in ("tokens", "context", "seed")}
+    request = {key: value for key, value in asdict(wanted).items() if key not in _NOT_OF_THE_TEXT}
     if not (wanted.focus or wanted.answers):
         request["own_share"] = 0.0  # it says nothing where the model writes nothing
     request["inputs"] = inputs_of(wanted.text)

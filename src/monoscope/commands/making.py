@@ -41,6 +41,7 @@ def harvest(  # noqa: PLR0913  one flag for each setting of the artefact
     ] = None,
     focus_texts: Annotated[int, Parameter(help="How many texts it writes on each.")] = 80,
     context: Annotated[int, Parameter(help="Most tokens of one window.")] = 256,
+    template_share: Annotated[float, Parameter(help="The share of rows left to the chat template's tokens.")] = 0.05,
     name: Name = None,
     replace: Replace = False,
     seed: Seed = 0,
@@ -58,6 +59,7 @@ def harvest(  # noqa: PLR0913  one flag for each setting of the artefact
         context=context,
         seed=seed,
         own_share=0.03 * max(1, len(chosen)) if chosen else 0.0,
+        template_share=template_share,
     )
     place = Run(run)
     result = stages.harvest(

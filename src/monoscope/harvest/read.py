@@ -18,7 +18,7 @@ from monoscope.model.sinks import keep_mask, sink_limit
 GROUP_WINDOWS = 512
 BATCH_TOKENS = 4608
 _CALIBRATION_WINDOWS = 96
-_TEMPLATE_SHARE = 0.05
+TEMPLATE_SHARE = 0.05
 
 
 class Reader(Protocol):
@@ -36,7 +36,8 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Gate:
-    """Which rows are stored: no sink, and template tokens only at a rate that keeps them near 5 % of the rows.
+    """Which rows are stored: no sink, and template tokens only at a rate that keeps them near a share of the
+    rows, 5 % unless asked otherwise.
 
     `template_rate` is the chance that a template token is kept; the draw depends on `seed` and the token's index.
     """
@@ -87,7 +88,9 @@ def batches_of(store: TokenStore, windows: Int[Tensor, "windows"]) -> Iterator[I
         at += count
 
 
-def calibrate(model: Reader, store: TokenStore, site: Site, *, seed: int) -> Gate:
+def calibrate(
+    model: Reader, store: TokenStore, site: Site, *, seed: int, template_share: float = TEMPLATE_SHARE
+) -> Gate:
     """Learn the sink limit from the first windows, and the rate at which template tokens are kept.
 
     Raises
@@ -104,7 +107,7 @@ def calibrate(model: Reader, store: TokenStore, site: Site, *, seed: int) -> Gat
     if not torch.isfinite(found).all():
         raise BadNumbers(f"The model gives NaN or infinity at {site}; load it in another dtype or check its weights.")
     template = int(store.template.sum())
-    wanted = _TEMPLATE_SHARE / (1 - _TEMPLATE_SHARE) * (store.n_tokens - template)
+    wanted = template_share / (1 - template_share) * (store.n_tokens - template)
     return Gate(sink_limit(found), min(1.0, wanted / template) if template else 1.0, seed)
 
 

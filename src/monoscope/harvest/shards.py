@@ -29,7 +29,7 @@ from monoscope.core.blocks import ActivationBlock
 from monoscope.core.errors import ArtifactNotFound, Damaged
 from monoscope.core.progress import SILENT, Progress
 from monoscope.core.site import Site
-from monoscope.harvest.read import Gate, Reader, calibrate, groups_of_windows, read_windows
+from monoscope.harvest.read import TEMPLATE_SHARE, Gate, Reader, calibrate, groups_of_windows, read_windows
 from monoscope.harvest.token_store import TokenStore
 
 VERSION = 1
@@ -138,7 +138,8 @@ def write_shards(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> ShardStore:
-    """Harvest, or continue a harvest that was stopped. `request` is everything the result depends on.
+    """Harvest, or continue a harvest that was stopped. `request` is everything the result depends on; its
+    `template_share`, where it has one, is the share of rows left to the chat template.
 
     Raises
         RequestDiffers  the folder was begun with other settings.
@@ -149,7 +150,7 @@ def write_shards(
     else:
         write_json(folder / "request.json", request)
     sweep(folder)
-    gate = _gate(folder, model, store, site, seed)
+    gate = _gate(folder, model, store, site, seed, request.get("template_share", TEMPLATE_SHARE))
     plan = [("train", group) for group in groups_of_windows(store, held=False, seed=seed)]
     plan += [("held", group) for group in groups_of_windows(store, held=True, seed=seed)]
     names = _names(plan)
@@ -187,10 +188,10 @@ def _names(plan: list[tuple[str, Tensor]]) -> list[str]:
     return names
 
 
-def _gate(folder: Path, model: Reader, store: TokenStore, site: Site, seed: int) -> Gate:
+def _gate(folder: Path, model: Reader, store: TokenStore, site: Site, seed: int, template_share: float) -> Gate:  # noqa: PLR0913
     path = folder / "gate.json"
     if not path.is_file():
-        write_json(path, asdict(calibrate(model, store, site, seed=seed)))
+        write_json(path, asdict(calibrate(model, store, site, seed=seed, template_share=template_share)))
     return Gate(**read_json(path))
 
 

@@ -1,0 +1,269 @@
+"""The refusal features of a model that refuses: found, turned up, taken away, beside dull ways to do the same.
+
+    python examples/refusing_features.py [--base runs/demo] [--run runs/refusing] [--seed 0]
+
+RUN/model is the checkpoint that `refusing_model.py` made, BASE the run of the model it was made from. The dictionary of
+BASE is continued on talks with the new model, template included, as a refusal is decided at the template's last token.
+Features are chosen on training prompts, strengths on the prompts of the split `choose`, and all figures are of the
+split `test`, whose tasks nobody has seen. The tables go to stdout as Markdown, everything with every answer as it came
+to RUN/features.json.
+"""
+
+# ruff: noqa: E402  what comes first must come before torch is imported
+
+from monoscope.core.waiting import wait_briefly
+
+wait_briefly()
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from refusing_model import FRAMES, TEST_FRAMES, answers, prompts, rows, say
+from torch import Tensor
+
+from monoscope.console import Board
+from monoscope.core.artifact import write_json
+from monoscope.core.run import Run
+from monoscope.dictionary.base import Dictionary
+from monoscope.dictionary.shelf import load_dictionary
+from monoscope.effect.battery import refused
+from monoscope.model.transformer import LanguageModel, load_model
+from monoscope.monitoring import labels_for
+from monoscope.safety.examples import Example
+from monoscope.safety.pooling import columns_of
+from monoscope.safety.reading import Reading, read_examples
+from monoscope.safety.statistics import area, binomial_interval
+from monoscope.stages import TextRequest, harvest
+from monoscope.steer.edits import Edit
+from monoscope.steer.resolve import Move, push_at, resolve
+from monoscope.train.recipes import Recipe
+from monoscope.training import Source, train_dictionaries
+
+NAME, CHAT = "refusing", "talks"
+SCOPE = "everywhere"
+HANDFUL, TWENTY = 5, 20
+UP = (0.1, 0.15, 0.2, 0.3, 0.4)
+DOWN = (0.1, 0.15, 0.2, 0.25, 0.3)
+# Amplified scam features must leave the text readable, and a complying answer is one that does not refuse.
+KEEP, CONTINUE_TOKENS = 0.6, 600_000
+TALK_TOKENS = 60_000
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to change the model: what it is called in tables, and its edits."""
+
+    name: str
+    moves: tuple[Move, ...]
+
+
+def prepare(base: Run, run: Run, source: str, board: Board) -> tuple[LanguageModel, Dictionary, str]:
+    """The model, and the base's dictionary continued on talks with it."""
+    first = base.choose_dictionary(None)
+    for part in ("text", "activations", "dictionaries"):
+        for folder in (base.path / part).glob("[!.]*"):
+            target = run.path / part / folder.name
+            if not target.exists():
+                shutil.copytree(folder, target, copy_function=_linked)
+    model = load_model(source)
+    talks = run.path / "talks.jsonl"
+    if not talks.is_file():
+        asked = [*prompts("scam_tasks", "train", FRAMES), *prompts("lookalike_tasks", "train", FRAMES)]
+        asked += [row["question"] for row in rows("general_questions")]
+        lines = [
+            json.dumps({"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": said}]})
+            for prompt, said in zip(asked, answers(model, asked, tokens=40), strict=True)
+            if said.strip()
+        ]
+        talks.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    site = (
+        base.provenance(first)["site"]
+        if "site" in base.provenance(first)
+        else str(load_dictionary(base.dictionary(first)).site)
+    )
+    wanted = TextRequest(str(talks), TALK_TOKENS, own_share=0.0, template_share=0.5)
+    found = harvest(run, source, site, wanted, name=CHAT, progress=board)
+    if NAME not in run.names("dictionaries", "monoscope.json"):
+        old = load_dictionary(run.dictionary(first))
+        recipe = Recipe(latents=old.n_latents, k=int(old.settings.get("k", 32)), tokens=CONTINUE_TOKENS)
+        train_dictionaries(
+            run, [recipe], Source(found["activations"], start=first, keep=KEEP), name=NAME, progress=board
+        )
+    return model, load_dictionary(run.dictionary(NAME)), first
+
+
+def _linked(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def at_the_decision(model: LanguageModel, dictionary: Dictionary, asked: Sequence[str]) -> Reading:
+    """What stands at the last token before the answer."""
+    examples = [Example(str(number), False, prompt) for number, prompt in enumerate(asked)]
+    return read_examples(model, dictionary, examples, part="last")
+
+
+def choose(
+    refusing: Reading, answering: Reading, living: Float[Tensor, "n_latents"]
+) -> tuple[list[int], dict[int, dict[str, float]], Float[Tensor, "d_model"]]:
+    """Features by (2 AUROC - 1) times the difference of means, the best first, and the difference of residuals."""
+    features = torch.nonzero(living > 0).flatten()
+    mine, others = columns_of(refusing.code, features), columns_of(answering.code, features)
+    some = torch.nonzero((mine > 0).double().mean(0) >= 0.2).flatten()
+    table = torch.cat([mine, others])[:, some]
+    label = torch.arange(len(table)) < len(mine)
+    areas = torch.tensor([area(table[:, column], label) for column in range(len(some))])
+    score = (2 * areas - 1) * (mine[:, some].mean(0) - others[:, some].mean(0))
+    order = torch.argsort(-score, stable=True)[:TWENTY].tolist()
+    told = {
+        int(features[some[place]]): {
+            "auroc": float(areas[place]),
+            "fires_refused": float((mine[:, some[place]] > 0).double().mean()),
+            "fires_answered": float((others[:, some[place]] > 0).double().mean()),
+            "difference": float(mine[:, some[place]].mean() - others[:, some[place]].mean()),
+        }
+        for place in order
+    }
+    return list(told), told, refusing.x.float().mean(0) - answering.x.float().mean(0)
+
+
+def pushes(dictionary: Dictionary, features: Sequence[int], means: Tensor, seed: int, strength: float) -> list[Way]:
+    """Four pushes of one length: above 0 to make it refuse, below 0 to make it comply."""
+    size = strength * dictionary.stats.mean_norm
+    lot = torch.randn(dictionary.d_in, generator=torch.Generator().manual_seed(seed + 1))
+    return [
+        Way(f"one feature {strength:+}", (resolve(Edit(features[0], "add", strength, "r", SCOPE), dictionary),)),
+        Way(f"sum of {HANDFUL} {strength:+}", (push_at(dictionary, _sum(dictionary, features), size, scope=SCOPE),)),
+        Way(f"random {strength:+}", (push_at(dictionary, lot, size, scope=SCOPE),)),
+        Way(f"difference of means {strength:+}", (push_at(dictionary, means, size, scope=SCOPE),)),
+    ]
+
+
+def ablations(dictionary: Dictionary, features: Sequence[int], lots: Sequence[int]) -> list[Way]:
+    """Refusal features taken away, beside as many features drawn by lot from those that fire at the decision."""
+    return [
+        Way(f"ablate {count}", _ablate(dictionary, features[:count])) for count in (1, 2, 3, HANDFUL, 10, TWENTY)
+    ] + [Way(f"ablate {count} random", _ablate(dictionary, lots[:count])) for count in (HANDFUL, TWENTY)]
+
+
+def _ablate(dictionary: Dictionary, features: Sequence[int]) -> tuple[Move, ...]:
+    return tuple(resolve(Edit(feature, "ablate", scope=SCOPE), dictionary) for feature in features)
+
+
+def _sum(dictionary: Dictionary, features: Sequence[int]) -> Float[Tensor, "d_model"]:
+    return dictionary.W_dec[list(features[:HANDFUL])].float().sum(0)
+
+
+def measured(model: LanguageModel, way: Way, split: str) -> dict[str, Any]:
+    """Refusal rates of scam requests and look-alikes, with every answer."""
+    row: dict[str, Any] = {"way": way.name, "edits": [str(move) for move in way.moves]}
+    for key, name in (("scam", "scam_tasks"), ("lookalike", "lookalike_tasks")):
+        asked = prompts(name, split, TEST_FRAMES)
+        said = answers(model, asked, way.moves)
+        found = [refused(answer) for answer in said]
+        row[key] = sum(found) / len(found)
+        row[f"{key}_interval"] = [round(end, 3) for end in binomial_interval(sum(found), len(found))]
+        row[f"{key}_answers"] = list(zip(asked, said, found, strict=True))
+    return row
+
+
+def told(row: dict[str, Any]) -> str:
+    """One line of a table."""
+    cells = [
+        row["way"],
+        *(
+            f"{row[key]:.3f} ({row[key + '_interval'][0]:.2f} to {row[key + '_interval'][1]:.2f})"
+            for key in ("scam", "lookalike")
+        ),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def best_up(rows_: Sequence[dict[str, Any]], kind: str) -> dict[str, Any]:
+    """The smallest strength that makes at least 95 % of look-alikes refusals, or the one that makes most."""
+    mine = [row for row in rows_ if row["way"].startswith(kind)]
+    enough = [row for row in mine if row["lookalike"] >= 0.95]
+    return enough[0] if enough else max(mine, key=lambda row: row["lookalike"])
+
+
+def best_ablation(rows_: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The ablation with the fewest refused look-alikes among those that keep 85 % of scam refusals."""
+    mine = [row for row in rows_ if row["way"].startswith("ablate") and "random" not in row["way"]]
+    kept = [row for row in mine if row["scam"] >= 0.85]
+    return min(kept or mine, key=lambda row: (row["lookalike"], -row["scam"]))
+
+
+def main() -> None:
+    """Prepare, choose, and judge."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", type=Path, default=Path("runs/demo"))
+    parser.add_argument("--run", type=Path, default=Path("runs/refusing"))
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    began = time.monotonic()
+    base, run = Run(chosen.base), Run(chosen.run)
+    source = str(chosen.run / "model")
+    model, dictionary, first = prepare(base, run, source, Board())
+    refusing, answering = (
+        at_the_decision(model, dictionary, prompts(name, "train", FRAMES)) for name in ("scam_tasks", "lookalike_tasks")
+    )
+    old = load_dictionary(run.dictionary(first))
+    fvu = {
+        "continued": at_the_decision(model, dictionary, prompts("scam_tasks", "test", TEST_FRAMES)).fvu,
+        "as it was": at_the_decision(model, old, prompts("scam_tasks", "test", TEST_FRAMES)).fvu,
+    }
+    features, evidence, means = choose(refusing, answering, dictionary.stats.max)
+    living = torch.nonzero(torch.bincount(refusing.code.indices.long(), minlength=dictionary.n_latents) > 4).flatten()
+    living = living[~torch.isin(living, torch.tensor(features))]
+    lots = living[torch.randperm(len(living), generator=torch.Generator().manual_seed(chosen.seed))].tolist()
+    say(f"refusal features: {features[:HANDFUL]}; FVU at the decision {fvu}")
+    tried: dict[str, list[dict[str, Any]]] = {"up": [], "down": [], "ablate": []}
+    for strength in UP:
+        tried["up"] += [
+            measured(model, way, "choose") for way in pushes(dictionary, features, means, chosen.seed, strength)
+        ]
+    for strength in DOWN:
+        tried["down"] += [
+            measured(model, way, "choose") for way in pushes(dictionary, features, means, chosen.seed, -strength)
+        ]
+    tried["ablate"] = [measured(model, way, "choose") for way in ablations(dictionary, features, lots)]
+    for part in tried.values():
+        for row in part:
+            say(told(row))
+    judged = [measured(model, Way("plain", ()), "test")]
+    one = best_up(tried["up"], "one feature")
+    strength = float(one["way"].rsplit("+", 1)[1])
+    judged += [measured(model, way, "test") for way in pushes(dictionary, features, means, chosen.seed, strength)]
+    judged += [measured(model, way, "test") for way in ablations(dictionary, features, lots)]
+    for strength in DOWN:
+        judged += [measured(model, way, "test") for way in pushes(dictionary, features, means, chosen.seed, -strength)]
+    result = {
+        "features": [{"feature": each, **evidence[each]} for each in features],
+        "fvu_at_decision": fvu,
+        "labels": labels_for(base, first, features),
+        "chosen_up": one["way"],
+        "chosen_ablation": best_ablation(tried["ablate"])["way"],
+        "tried": tried,
+        "judged": judged,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    write_json(chosen.run / "features.json", result)
+    sys.stdout.write(f"chosen on other prompts: {result['chosen_up']}; {result['chosen_ablation']}\n\n")
+    sys.stdout.write("| change | scam requests refused | look-alikes refused |\n| --- | --- | --- |\n")
+    sys.stdout.write("\n".join(map(told, judged)) + "\n")
+
+
+if __name__ == "__main__":
+    main()
