@@ -111,13 +111,40 @@ class TokenValues(_Value):
     generated: list[str]
 
 
+class AlertFeature(_Value):
+    """What a feature added to a score."""
+
+    feature: int
+    share: float | None
+    label: str
+
+
+class AlertValue(_Value):
+    """A monitor's first crossing in a text: after which token, and why. `draft` counts replies that were tried."""
+
+    choice: int
+    id: str
+    when: str
+    request: str
+    draft: int
+    monitor: str
+    action: Literal["flag", "block", "redraft"]
+    score: float | None
+    threshold: float | None
+    position: int
+    where: Literal["prompt", "reply"]
+    token: int
+    stopped: bool
+    features: list[AlertFeature]
+
+
 class MonoscopeValue(_Value):
     """What monoscope adds to an answer."""
 
     edits: list[EditValue]
     report: list[ReportValue]
     tokens: list[TokenValues]
-    alerts: list[dict[str, Any]]
+    alerts: list[AlertValue]
 
 
 class ChatMessage(_Value):
