@@ -26,7 +26,7 @@ from monoscope.safety.detector import Detector, Running, score_texts
 from monoscope.safety.examples import Example, labelled, split_by_group, texts_of
 from monoscope.safety.fitting import Manner, fit_detector
 from monoscope.safety.monitor import Monitor, Rivals, load_monitors, save_monitor
-from monoscope.safety.pooling import columns_of, pool_features, pool_residual
+from monoscope.safety.pooling import check_pool, columns_of, pool_features, pool_residual
 from monoscope.safety.ranking import Ranked, rank_features
 from monoscope.safety.reading import Reading, read_examples
 from monoscope.safety.statistics import (
@@ -59,9 +59,18 @@ class Pair:
 
 
 def open_reader(run: Run, name: str | None) -> Pair:
-    """The dictionary that is meant, and its model in the dtype of the harvest."""
+    """The dictionary that is meant, and its model in the dtype of the harvest.
+
+    Raises
+        BadRequest  the dictionary is a transcoder.
+    """
     chosen = run.choose_dictionary(name)
     model, dictionary = open_pair(run, chosen, dtype=HARVEST_DTYPE)
+    if dictionary.transcodes:
+        raise BadRequest(
+            f"{dictionary.name} is a transcoder, which reads {dictionary.site} and writes {dictionary.target}; "
+            "contrasts and monitors need a dictionary of one site."
+        )
     return Pair(model, dictionary, chosen, dictionary_digest(run.dictionary(chosen)), run.provenance(chosen)["model"])
 
 
@@ -97,7 +106,10 @@ def contrast(  # noqa: PLR0913
     """
     if not 1 <= limit <= 1000:
         raise BadRequest(f"--limit {limit} must lie between 1 and 1000.")
+    check_pool(pool)
     examples = labelled(positive, negative)
+    if save is not None:
+        run.choose_atlas(run.choose_dictionary(name))  # a list without a desk is refused before the model reads
     pair = open_reader(run, name)
     reading = read_examples(pair.model, pair.dictionary, examples, part=part, progress=progress)
     ranking = rank_features(reading, examples, pool=pool, limit=limit, seed=seed)
@@ -193,7 +205,10 @@ def fit(  # noqa: PLR0913
     """
     if not 0 < fpr < 1:
         raise BadRequest(f"--fpr {fpr} must lie between 0 and 1, as 0.01.")
+    if out.suffix != ".json":
+        raise BadRequest(f"--out {out} must end in .json; its tensors lie beside it under the same name.")
     examples = labelled(positive, negative)
+    quiet = None if benign is None else texts_of(benign)
     quarter = torch.tensor(split_by_group(examples, 4, seed=seed))
     fitting, calibrating, proving = (
         torch.nonzero(torch.isin(quarter, torch.tensor(part_))).flatten() for part_ in ([0, 1], [2], [3])
@@ -208,10 +223,11 @@ def fit(  # noqa: PLR0913
     )
     inner = reading.choose(fitting)
     detector = fit_detector(inner, positive_mask[fitting], folds, manner)
+    if not detector.channels:
+        raise BadRequest("No feature speaks for the positive texts; give more texts, or use --kind probe.")
     scores = score_texts(detector, reading)
-    reference, origin = _reference(
-        run, pair, detector, scores[calibrating][~positive_mask[calibrating]], fpr, benign, part, progress
-    )
+    negatives = scores[calibrating][~positive_mask[calibrating]]
+    reference, origin = _reference(run, pair, detector, negatives, fpr, quiet, benign, part, progress)
     monitor = Monitor(
         name=out.stem,
         kind=manner.kind,
@@ -246,14 +262,15 @@ def _reference(  # noqa: PLR0913
     detector: Detector,
     negatives: Float[Tensor, "texts"],
     fpr: float,
+    quiet: Sequence[Example] | None,
     benign: Path | None,
     part: str,
     progress: Progress,
 ) -> tuple[Float[Tensor, "texts"], str]:
     """Scores that a threshold may be set by, and what they are scores of."""
     needed = math.ceil(1 / fpr - 1 - 1e-9)
-    if benign is not None:
-        texts = texts_of(benign)
+    if quiet is not None and benign is not None:
+        texts = quiet
         origin = f"the {len(texts)} texts of {benign.name}"
     elif len(negatives) >= needed:
         return negatives, f"{len(negatives)} negatives that fitted nothing"
@@ -269,12 +286,13 @@ def _reference(  # noqa: PLR0913
 
 
 def ordinary_texts(run: Run, name: str) -> list[Example]:
-    """Beginnings of documents that no dictionary was trained on: what a monitor should be quiet about."""
+    """Pieces of documents that no dictionary was trained on, evenly over all of them: what a monitor should be quiet
+    about."""
     store = TokenStore.load(run.text(run.provenance(name)["text"]))
     held = torch.nonzero(store.windows.held).flatten()
-    step = max(1, len(held) // ORDINARY_TEXTS)
+    places = torch.linspace(0, len(held) - 1, min(len(held), ORDINARY_TEXTS)).round().long()
     found = []
-    for window in held[::step][:ORDINARY_TEXTS].tolist():
+    for window in held[places].tolist():
         first = int(store.windows.start[window])
         tokens = min(int(store.windows.length[window]), ORDINARY_TOKENS)
         text = store.text_of(first, first + tokens).strip()
@@ -362,11 +380,12 @@ def score(run: Run, monitor: Path, path: Path, *, tokens: bool = True, progress:
         RequestDiffers  the monitor was made for another dictionary.
     """
     pair, monitors = _opened(run, monitor)
-    examples = texts_of(path)
+    examples = texts_of(path, least=1)
     found = []
-    readings = {part: None for part in {each.part for each in monitors}}
-    for part in readings:
-        readings[part] = read_examples(pair.model, pair.dictionary, examples, part=part, progress=progress)
+    readings = {
+        part: read_examples(pair.model, pair.dictionary, examples, part=part, progress=progress)
+        for part in sorted({each.part for each in monitors})
+    }
     for place, example in enumerate(examples):
         verdicts = [_verdict(pair, each, readings[each.part], place, tokens) for each in monitors]
         worst = max(verdicts, key=lambda verdict: (verdict["flagged"], verdict["score"]))
@@ -382,16 +401,20 @@ def score(run: Run, monitor: Path, path: Path, *, tokens: bool = True, progress:
 def _verdict(pair: Pair, monitor: Monitor, reading: Reading, place: int, tokens: bool) -> dict[str, Any]:
     first, last = int(reading.starts[place]), int(reading.starts[place + 1])
     running = Running(monitor.detector)
-    scores = running.advance(monitor.detector.read(reading.choose([place])))
+    channels = monitor.detector.read(reading.choose([place]))
+    scores = running.advance(channels)
     flagged = not running.score <= monitor.threshold
-    over = torch.nonzero(~(scores <= monitor.threshold)).flatten()
-    over = over[over >= min(monitor.detector.warm_up, len(scores)) - 1]
+    due = min(monitor.detector.warm_up, len(scores)) - 1
+    over = torch.nonzero(~(scores[due:] <= monitor.threshold)).flatten() + due
+    # What is told is why the score is what it is: the channels as they were where it was largest.
+    highest = Running(monitor.detector)
+    highest.advance(channels[: due + int(scores[due:].nan_to_num(nan=torch.inf).argmax()) + 1])
     verdict: dict[str, Any] = {
         "monitor": monitor.name,
         "score": round(running.score, 6),
         "flagged": flagged,
         "first_token": int(over[0]) if flagged and len(over) else None,
-        "why": [[feature, round(share, 4)] for feature, share in monitor.detector.shares(running.pooled)[:5] if share],
+        "why": [[feature, round(share, 4)] for feature, share in monitor.detector.shares(highest.pooled)[:5] if share],
     }
     if tokens:
         pieces = [pair.model.decode([i]) for i in reading.ids[first:last].tolist()]
@@ -404,9 +427,10 @@ def report(
 ) -> dict[str, Any]:
     """The figures of a monitor on labelled texts that it has never seen, such as those of another source.
 
+    Of a file of rules each has its figures under `monitors`; those of the first stand outside too.
+
     Raises
         RequestDiffers  the monitor was made for another dictionary.
-        BadRequest      the file holds several rules.
     """
     pair, monitors = _opened(run, monitor)
     examples = labelled(positive, negative)

@@ -8,8 +8,10 @@ _LABEL = 40
 def contrast_text(result: dict[str, Any]) -> str:
     """A table of features, then the baselines and, where features lose to words, that first."""
     chosen, proved = result["chosen_on"], result["proved_on"]
+    best = result["results"][0] if result["results"] else None
+    told = None if best is None else best["auroc_heldout"] if best["direction"] > 0 else 1 - best["auroc_heldout"]
     lines = [
-        *losing_lines(result["results"][0]["auroc_heldout"] if result["results"] else None, result["baselines"]),
+        *losing_lines(told, result["baselines"]),
         f"{'feature':>8}  {'AUROC':>6} {'95 % interval':>15}  {'q':>8}  {'fires in':>13}  {'ablated':>8}  label",
     ]
     for row in result["results"]:
@@ -32,11 +34,12 @@ def contrast_text(result: dict[str, Any]) -> str:
 
 
 def losing_lines(figure: float | None, baselines: dict[str, Any]) -> list[str]:
-    """A sentence where a bag of words does better than the features; nothing where it does not."""
+    """A sentence where a bag of words does better than an AUROC, turned the way that was foretold; nothing where it
+    does not."""
     words = baselines.get("bag_of_words")
-    if figure is None or words is None or max(figure, 1 - figure) >= words:
+    if figure is None or words is None or figure >= words:
         return []
-    return [f"A bag of words does better here: AUROC {words:.3f} against {max(figure, 1 - figure):.3f}.", ""]
+    return [f"A bag of words does better here: AUROC {words:.3f} against {figure:.3f}.", ""]
 
 
 def baseline_lines(baselines: dict[str, Any]) -> list[str]:

@@ -18,19 +18,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from monoscope.core.progress import SILENT, Progress
-from monoscope.core.runtime import numpy_stream
 from monoscope.dictionary.base import Dictionary
 from monoscope.effect.passes import Row, token_logprobs
 from monoscope.model.transformer import LanguageModel
 from monoscope.safety.examples import Example
 from monoscope.safety.reading import render_example
-from monoscope.safety.statistics import LEVEL, Interval
+from monoscope.safety.statistics import Interval, drawn_groups, interval_around
 from monoscope.steer.compare import random_push
 from monoscope.steer.edits import Edit
 from monoscope.steer.resolve import Move, resolve
 
 TURNED_UP = 0.2  # mean residual norms; more breaks the text of small models
-_DRAWS = 1000
 
 
 @dataclass(frozen=True)
@@ -92,13 +90,12 @@ def difference(
 ) -> Interval:
     """Mean over positives less mean over negatives, with its bootstrap interval over groups."""
     v, y = values.numpy(), positive.numpy()
-    names = sorted(set(groups))
-    members = [np.flatnonzero(np.array(groups) == name) for name in names]
-    stream, found = numpy_stream(seed, "causal"), []
-    for _ in range(_DRAWS):
-        rows = np.concatenate([members[g] for g in stream.integers(0, len(names), len(names))])
-        if 0 < y[rows].sum() < len(rows):
-            found.append(v[rows][y[rows]].mean() - v[rows][~y[rows]].mean())
-    value = float(v[y].mean() - v[~y].mean())
-    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if found else (value, value)
-    return Interval(value, float(low), float(high))
+    found = [_means_of(v, y, times) - _means_of(v, ~y, times) for times in drawn_groups(groups, seed, "causal")]
+    return interval_around(float(v[y].mean() - v[~y].mean()), np.concatenate(found))
+
+
+def _means_of(values: np.ndarray, some: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """The mean over some texts, each counted so many times [draws, texts]; NaN where none was drawn."""
+    count = times[:, some].sum(1)
+    total = times[:, some] @ values[some]
+    return np.divide(total, count, out=np.full(len(times), np.nan), where=count > 0)

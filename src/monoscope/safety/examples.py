@@ -105,13 +105,14 @@ def labelled(positive: Path | str, negative: Path | str) -> list[Example]:
     return [*texts_of(positive, positive=True), *texts_of(negative, positive=False)]
 
 
-def texts_of(path: Path | str, *, positive: bool = False) -> list[Example]:
-    """The texts of one file, all with one label; raises like `labelled`."""
+def texts_of(path: Path | str, *, positive: bool = False, least: int = 2) -> list[Example]:
+    """The texts of one file, all with one label; raises like `labelled`, for fewer than `least` texts."""
     if not Path(path).exists():
         raise SourceNotFound(f"There is no file {path}.")
     found = [_own(document, positive) for document in file_documents(str(path))]
-    if len(found) < 2:
-        raise BadRequest(f"{path} holds {len(found)} text{'' if len(found) == 1 else 's'}; give at least two.")
+    if len(found) < least:
+        wanted = "two" if least == 2 else least
+        raise BadRequest(f"{path} holds {len(found)} text{'' if len(found) == 1 else 's'}; give at least {wanted}.")
     return found
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from monoscope.core.errors import BadRequest
 from monoscope.core.sparse import SparseCode
 from monoscope.safety.baselines import fit_probe
-from monoscope.safety.detector import Detector, score_texts
+from monoscope.safety.detector import STATISTICS, Detector, score_texts
 from monoscope.safety.logistic import fit_readable
 from monoscope.safety.pooling import columns_of, firing_texts, pool_features, pool_residual
 from monoscope.safety.reading import Reading
@@ -26,7 +26,7 @@ class Manner:
     """How a detector is made: its kind, how channels are pooled, and how many features it may have.
 
     Raises
-        BadRequest  the kind is unknown or no feature is allowed.
+        BadRequest  the kind or statistic is unknown, or no feature is allowed.
     """
 
     kind: str = "features"
@@ -38,6 +38,8 @@ class Manner:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise BadRequest(f"There is no kind {self.kind!r} of detector; choose {', '.join(KINDS)}.")
+        if self.statistic not in STATISTICS:
+            raise BadRequest(f"There is no statistic {self.statistic!r}; choose {', '.join(STATISTICS)}.")
         if self.most < 1:
             raise BadRequest(f"A detector needs at least one feature, not {self.most}.")
 
@@ -72,11 +74,10 @@ def _fit_features(reading: Reading, positive: Tensor, _folds: Sequence[int], man
 
 
 def speaking_for(pooled: SparseCode, positive: Bool[Tensor, "texts"]) -> Tensor:
-    """The features that fire in at least two positive texts, and in a larger share of them than of the others, or more
-    strongly."""
-    mine = pooled.select(torch.ones(pooled.n_latents, dtype=torch.bool))
-    counts = firing_texts(_rows(mine, positive))
-    strength = _means(mine, positive) - _means(mine, ~positive)
+    """The features that fire in at least two positive texts, and whose mean log(1 + pooled) is larger there than in the
+    others."""
+    counts = firing_texts(_rows(pooled, positive))
+    strength = _means(pooled, positive) - _means(pooled, ~positive)
     return torch.nonzero((counts >= 2) & (strength > 0)).flatten()
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -43,17 +44,16 @@ def fit_ridges(
     deviation = (values - mean).square().mean(0).sqrt()
     scale = torch.where(deviation > 1e-9, deviation, torch.inf)
     z = (values - mean) / scale
-    back = None
+    back, inside = None, z
     if z.shape[1] > len(z):
         squares, vectors = torch.linalg.eigh(z @ z.T)
         kept = squares > squares[-1] * 1e-12
         size = squares[kept].sqrt()
-        back = vectors[:, kept] / size
-        z, span = vectors[:, kept] * size, z
+        back, inside = vectors[:, kept] / size, vectors[:, kept] * size
     found = []
     for penalty in penalties:
-        inner, bias = _newton(z, positive, penalty / len(z))
-        weights = (inner if back is None else span.T @ (back @ inner)) / scale
+        inner, bias = _newton(inside, positive, penalty / len(z))
+        weights = (inner if back is None else z.T @ (back @ inner)) / scale
         found.append(Linear(weights, bias - float(mean @ weights)))
     return found
 
@@ -83,8 +83,11 @@ def fit_readable(x: Float[Tensor, "rows columns"], positive: Bool[Tensor, "rows"
     Columns (activations, at least 0) are scaled by their root mean square, not centred. An L1 path, from the first
     column that enters to `most` of them, chooses; a fit with a weak L2 penalty on those decides the weights.
 
-    Edges  where no column speaks for the positives, all weights are 0.
+    Edges  where no column speaks for the positives, all weights are 0. Where more than `most` enter at once, as twins
+           do, those with the largest weights are taken.
     """
+    if not x.shape[1]:
+        return Linear(torch.zeros(0, dtype=torch.double), 0.0)
     values = x.double()
     scale = values.square().mean(0).sqrt()
     z = values / torch.where(scale > 1e-12, scale, torch.inf)
@@ -109,10 +112,11 @@ def _path(z: Float[Tensor, "rows columns"], positive: Bool[Tensor, "rows"], most
     warm: tuple[Tensor, float] | None = None
     for step in range(1, _PATH + 1):
         penalty = start * _PATH_END ** (step / _PATH)
-        weights, bias = _nonnegative(z, positive, l1=penalty, l2=0.0, start=warm)
+        weights, bias = _nonnegative(z, positive, l1=penalty, l2=0.0, start=warm, still=1e-5)
         found = torch.nonzero(weights > 0).flatten()
         if len(found) > most:
-            break
+            largest = torch.argsort(-weights, stable=True)[:most].sort().values
+            return chosen if len(chosen) else largest
         chosen, warm = found, (weights, bias)
     return chosen
 
@@ -124,41 +128,44 @@ def _nonnegative(
     l1: float,
     l2: float,
     start: tuple[Tensor, float] | None = None,
+    still: float = 1e-7,
 ) -> tuple[Float[Tensor, "columns"], float]:
-    """Accelerated projected gradient (FISTA with restarts) on weights >= 0 and a free bias."""
-    weights, bias = (torch.zeros(z.shape[1], dtype=torch.double), 0.0) if start is None else start
-    row_weights = _balanced(positive)
+    """Accelerated projected gradient (FISTA with restarts) on weights >= 0 and a free bias, until nothing moves by more
+    than `still`.
+
+    In NumPy: the tables are small and the sweeps many, so that the overhead of each step is most of the cost.
+    """
+    table, target, shares = z.numpy(), positive.double().numpy(), _balanced(positive).numpy()
+    weights, bias = (np.zeros(z.shape[1]), 0.0) if start is None else (start[0].numpy(), start[1])
     # The Hessian is at most a quarter of the weighted Gram matrix with a column of ones.
-    gram = (z.square().sum(1) + 1) * row_weights
-    step = 1.0 / (0.25 * float(_largest(z, row_weights, gram)) + l2)
+    step = 1.0 / (0.25 * _largest(z, _balanced(positive)) + l2)
     ahead, ahead_bias, pace = weights, bias, 1.0
     for _ in range(_SWEEPS):
-        gradient, by_bias = _gradient(z, positive, ahead, ahead_bias)
-        fresh = (ahead - step * (gradient + l2 * ahead + l1)).clamp(min=0.0)
-        fresh_bias = ahead_bias - step * by_bias
+        # The logistic function by tanh, which cannot overflow.
+        error = (0.5 + 0.5 * np.tanh(0.5 * (table @ ahead + ahead_bias)) - target) * shares
+        fresh = np.maximum(ahead - step * (error @ table + l2 * ahead + l1), 0.0)
+        fresh_bias = ahead_bias - step * float(error.sum())
         moved = fresh - weights
         if float((ahead - fresh) @ moved) > 0:
             pace = 1.0
         faster = (1 + (1 + 4 * pace * pace) ** 0.5) / 2
         push = (pace - 1) / faster
         ahead, ahead_bias = fresh + push * moved, fresh_bias + push * (fresh_bias - bias)
-        still = float(moved.abs().max()) < 1e-7 and abs(fresh_bias - bias) < 1e-7
+        change = max(float(np.abs(moved).max()), abs(fresh_bias - bias))
         weights, bias, pace = fresh, fresh_bias, faster
-        if still:
+        if change < still:
             break
-    return weights, float(bias)
+    return torch.from_numpy(weights), bias
 
 
-def _largest(z: Tensor, row_weights: Tensor, gram: Tensor) -> float:
+def _largest(z: Tensor, row_weights: Tensor) -> float:
     """The largest eigenvalue of the weighted Gram matrix with a column of ones, by power iteration; never too small."""
     vector = torch.ones(len(z), dtype=torch.double)
-    root = row_weights.sqrt()
+    root, norm = row_weights.sqrt(), 0.0
     for _ in range(30):
         inner = root * vector
         fresh = root * (z @ (z.T @ inner) + inner.sum())
         norm = float(fresh.norm())
-        if norm <= 0:
-            return float(gram.max())
         vector = fresh / norm
     return 1.05 * norm
 

@@ -16,13 +16,12 @@ from monoscope.core.artifact import digest_file, digest_of, read_json, read_tens
 from monoscope.core.errors import BadRequest, Damaged, RequestDiffers
 from monoscope.core.site import Site
 from monoscope.dictionary.base import Dictionary
-from monoscope.safety.detector import STATISTICS, Detector
+from monoscope.safety.detector import LONGEST, STATISTICS, Detector
 from monoscope.safety.reading import PARTS
 
 VERSION = 1
 RULE = "rule"
 MOST_REFERENCE = 2000
-_NOTHING = torch.zeros(0, dtype=torch.long)
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,8 @@ class Monitor:
     figures: Mapping[str, Any] = field(default_factory=dict)
 
     def without(self, features: Sequence[int]) -> "Monitor":
-        """The same with some features struck out by hand; its threshold is then a guess and says so.
+        """The same with some features struck out by hand; its threshold is then a guess and says so. What was measured
+        of the former detector (scores of calibration texts, figures) is gone.
 
         Raises
             BadRequest  it has no such feature.
@@ -75,7 +75,8 @@ class Monitor:
             raise BadRequest(f"Monitor {self.name} has no feature {missing[0]}; it has {', '.join(map(str, have))}.")
         keep = torch.tensor([feature not in features for feature in have], dtype=torch.bool)
         cut = replace(self.detector, features=self.detector.features[keep], weights=self.detector.weights[keep])
-        return replace(self, detector=cut, fpr=None, calibrated_on="")
+        nothing = torch.zeros(0, dtype=torch.double)
+        return replace(self, detector=cut, fpr=None, calibrated_on="", reference=nothing, figures={})
 
     def check_dictionary(self, dictionary: Dictionary, digest: str) -> None:
         """Agree that the monitor was made for this dictionary.
@@ -186,41 +187,57 @@ def load_monitors(path: Path, *, dictionary: Dictionary, name: str, digest: str)
 def _fitted(path: Path, values: dict[str, Any]) -> Monitor:
     try:
         beside = path.parent / Path(values["tensors"]["file"]).name
-        tensors = read_tensors(beside, values["tensors"]["sha256"])
+        tensors = read_tensors(beside, str(values["tensors"]["sha256"]))
         rivals, threshold = values["rivals"], values["threshold"]
+        if values["part"] not in PARTS:
+            raise ValueError(f"There is no part {values['part']!r} of a text")
         probe = values["probe"]
         detector = Detector(
-            torch.tensor([int(each["feature"]) for each in values["features"]], dtype=torch.long),
-            torch.tensor([float(each["weight"]) for each in values["features"]], dtype=torch.double),
-            float(values["bias"]),
+            torch.tensor([_whole(each["feature"]) for each in values["features"]], dtype=torch.long),
+            torch.tensor([_finite(each["weight"]) for each in values["features"]], dtype=torch.double),
+            _finite(values["bias"]),
             values["statistic"],
-            int(values["window"]),
-            int(values["warm_up"]),
+            _whole(values["window"]),
+            _whole(values["warm_up"]),
             bool(values["squash"]),
             None if probe is None else tensors["probe"],
-            0.0 if probe is None else float(probe["bias"]),
-            0.0 if probe is None else float(probe["weight"]),
+            0.0 if probe is None else _finite(probe["bias"]),
+            0.0 if probe is None else _finite(probe["weight"]),
         )
         return Monitor(
             name=str(values["name"]),
             kind=str(values["kind"]),
             detector=detector,
-            threshold=math.inf if threshold is None else float(threshold),
+            threshold=math.inf if threshold is None else _finite(threshold),
             dictionary=str(values["dictionary"]),
             dictionary_digest=str(values["dictionary_digest"]),
             site=Site.parse(values["site"]),
             model=str(values["model"]),
             part=str(values["part"]),
-            fpr=values["fpr"],
+            fpr=None if values["fpr"] is None else _finite(values["fpr"]),
             calibrated_on=str(values["calibrated_on"]),
             reference=tensors["reference"],
-            labels={int(each["feature"]): str(each["label"]) for each in values["features"]},
+            labels={each["feature"]: str(each["label"]) for each in values["features"]},
             rivals=None if rivals is None else _rivals(rivals, tensors),
-            request=values["request"],
-            figures=values["figures"],
+            request=dict(values["request"]),
+            figures=dict(values["figures"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise Damaged(f"{path} is no whole monitor ({type(error).__name__}: {error}); fit it again.") from error
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, BadRequest) as error:
+        told = " ".join(str(error).split()).rstrip(".")
+        raise Damaged(f"{path} is no whole monitor ({type(error).__name__}: {told}); fit it again.") from error
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 31:
+        raise ValueError(f"{value!r} is no whole number from 0")
+    return value
+
+
+def _finite(value: Any) -> float:
+    """Whoever compares with what is no number is never told of an alarm, or always."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no finite number")
+    return float(value)
 
 
 def _rivals(values: dict[str, Any], tensors: Mapping[str, Tensor]) -> Rivals:
@@ -258,8 +275,8 @@ def _rule(path: Path, number: int, rule: dict[str, Any], dictionary: Dictionary,
         raise BadRequest(f"{where}: `statistic` is one of {', '.join(STATISTICS)}, `part` one of {', '.join(PARTS)}.")
     lengths = {key: rule.get(key, usual) for key, usual in (("window", 16), ("warm_up", 1))}
     for key, value in lengths.items():
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 100_000:
-            raise BadRequest(f"{where}: `{key}` must be a number of tokens from 1 to 100,000.")
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LONGEST:
+            raise BadRequest(f"{where}: `{key}` must be a number of tokens from 1 to {LONGEST:,}.")
     detector = Detector(
         torch.tensor([feature]), torch.ones(1, dtype=torch.double), 0.0, statistic, squash=False, **lengths
     )
@@ -284,7 +301,7 @@ def _rule_threshold(where: str, value: Any, feature: int, dictionary: Dictionary
             raise BadRequest(f"{where}: feature {feature} never fired in the training text, so it has no multiples.")
     try:
         number = float(value) * factor
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if isinstance(value, bool) or not math.isfinite(number):
         raise BadRequest(f'{where}: `threshold` must be a number of activation units, or multiples as "0.5x".')

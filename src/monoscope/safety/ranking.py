@@ -79,7 +79,7 @@ def rank_features(
     order = torch.argsort(-told.abs(), stable=True)[:limit]
     listed = _ranked(table[proving][:, order], positive[proving], [groups[i] for i in proving], told[order], seed)
     words = [example.words for example in examples]
-    folds = split_by_group([examples[i] for i in choosing], _INNER_FOLDS, seed=seed)
+    folds = split_by_group([examples[i] for i in choosing.tolist()], _INNER_FOLDS, seed=seed)
     mine = positive[choosing]
     proof_groups = [groups[i] for i in proving]
 

@@ -89,7 +89,7 @@ def read_examples(
     if part not in PARTS:
         raise BadRequest(f"There is no part {part!r} of a text; choose {', '.join(PARTS)}.")
     rendered = [_rendered(model, example, part) for example in examples]
-    wanted = [_wanted(each, part) for each in rendered]
+    wanted = [_wanted(example, each, part) for example, each in zip(examples, rendered, strict=True)]
     _check_size(model, examples, rendered, wanted)
     found: dict[int, tuple[Tensor, SparseCode, Tensor, float, float]] = {}
     progress.start("reading", len(examples), "texts")
@@ -130,10 +130,12 @@ def _rendered(model: LanguageModel, example: Example, part: str) -> Rendered:
     return render_example(model, example, reply_follows=part == "last")
 
 
-def _wanted(rendered: Rendered, part: str) -> Bool[Tensor, "length"]:
+def _wanted(example: Example, rendered: Rendered, part: str) -> Bool[Tensor, "length"]:
     if part == "last":
         return torch.arange(len(rendered.ids)) == len(rendered.ids) - 1
     said = ~torch.tensor(rendered.template)
+    if part == "reply" and example.messages and not example.messages[-1][1].strip():
+        return torch.zeros_like(said)  # what was said before an empty reply is none
     if part == "reply":
         after = torch.nonzero(~said).flatten()
         said_last = int(torch.nonzero(said).max()) if said.any() else 0

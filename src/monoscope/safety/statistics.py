@@ -1,7 +1,7 @@
 """How well scores tell two sets apart, how sure that is, and what is left of it when many features were tried."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from monoscope.atlas.contrast import auroc
 from monoscope.core.runtime import numpy_stream
 
 _DRAWS, LEVEL = 1000, 0.95
+_PIECE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,14 @@ class Interval:
 
 def area(scores: Float[Tensor, "texts"], positive: Bool[Tensor, "texts"]) -> float:
     """AUROC of one score: the chance that a positive scores higher than a negative, ties half; 0.5 where a set is
-    empty."""
+    empty. What is no number counts as the largest."""
+    scores = _highest(scores)
     return float(auroc(scores[positive][:, None], scores[~positive][:, None])[0])
+
+
+def _highest(scores: Float[Tensor, "texts"]) -> Float[Tensor, "texts"]:
+    """What is no number as plus infinity: it is flagged at any threshold, so it must rank there too."""
+    return torch.where(scores.isnan(), torch.inf, scores.double())
 
 
 def area_interval(
@@ -41,27 +48,38 @@ def area_interval(
 
     Edges  draws in which one label is missing are left out; where all are, the interval is the value itself.
     """
-    value = area(scores, positive)
-    names = sorted(set(groups))
-    members = [np.flatnonzero(np.array(groups) == name) for name in names]
-    stream = numpy_stream(seed, "auroc")
-    s, y = scores.double().numpy(), positive.numpy()
-    found = []
-    for _ in range(_DRAWS):
-        rows = np.concatenate([members[g] for g in stream.integers(0, len(names), len(names))])
-        if 0 < y[rows].sum() < len(rows):
-            found.append(_area(s[rows], y[rows]))
-    if not found:
+    s, y = _highest(scores).numpy(), positive.numpy()
+    found = [_areas(s, y, times) for times in drawn_groups(groups, seed, "auroc")]
+    return interval_around(area(scores, positive), np.concatenate(found))
+
+
+def drawn_groups(groups: Sequence[str], seed: int, name: str) -> "Iterator[np.ndarray]":
+    """How often each text is drawn, [draws, texts], where whole groups are drawn with replacement; 1,000 draws in
+    pieces of bounded size."""
+    names, group_of = np.unique(np.array(groups), return_inverse=True)
+    stream, piece = numpy_stream(seed, name), max(1, min(_DRAWS, _PIECE // len(groups)))
+    for first in range(0, _DRAWS, piece):
+        drawn = stream.integers(0, len(names), (min(piece, _DRAWS - first), len(names)))
+        yield np.stack([np.bincount(row, minlength=len(names)) for row in drawn])[:, group_of].astype(float)
+
+
+def interval_around(value: float, drawn: np.ndarray) -> Interval:
+    """The middle 95 % of what was drawn, and the value in any case; draws that could not be told are NaN."""
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn):
         return Interval(value, value, value)
-    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(value, min(value, float(low)), max(value, float(high)))
 
 
-def _area(scores: np.ndarray, positive: np.ndarray) -> float:
-    negatives = np.sort(scores[~positive])
-    below = np.searchsorted(negatives, scores[positive], "left")
-    upto = np.searchsorted(negatives, scores[positive], "right")
-    return float((below + upto).mean() / 2 / len(negatives))
+def _areas(scores: np.ndarray, positive: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """AUROC with each text counted so many times [draws, texts]; NaN where a label was not drawn."""
+    order = np.argsort(scores, kind="stable")
+    begin = np.flatnonzero(np.r_[True, np.diff(scores[order]) != 0]) if len(order) else order
+    mine, others = (np.add.reduceat((times * some)[:, order], begin, axis=1) for some in (positive, ~positive))
+    below = np.cumsum(others, axis=1) - others / 2
+    pairs = mine.sum(1) * others.sum(1)
+    return np.divide((mine * below).sum(1), pairs, out=np.full(len(times), np.nan), where=pairs > 0)
 
 
 def rank_p_values(
@@ -106,12 +124,12 @@ def conformal_threshold(benign: Float[Tensor, "texts"], fpr: float) -> float:
     """The threshold above which a new benign text falls with probability at most `fpr`, whatever the scores' law.
 
     It is the order statistic ceil((n + 1)(1 - fpr)) of n exchangeable benign scores (methods P.12); plus infinity where
-    n is too small to promise that much, which is below 1/fpr - 1.
+    n is too small to promise that much, which is below 1/fpr - 1. What is no number counts as plus infinity.
     """
     rank = math.ceil((len(benign) + 1) * (1 - fpr) - 1e-9)
     if rank > len(benign):
         return math.inf
-    return float(benign.double().sort().values[max(0, rank - 1)])
+    return float(_highest(benign).sort().values[max(0, rank - 1)])
 
 
 def rate_above(scores: Float[Tensor, "texts"], threshold: float) -> float:
@@ -121,7 +139,7 @@ def rate_above(scores: Float[Tensor, "texts"], threshold: float) -> float:
 
 def rate_at_rate(scores: Float[Tensor, "texts"], positive: Bool[Tensor, "texts"], fpr: float) -> float:
     """The largest share of positives flagged at any threshold that flags at most a share `fpr` of these negatives."""
-    benign = scores[~positive].double().sort(descending=True).values
+    benign = _highest(scores[~positive]).sort(descending=True).values
     allowed = math.floor(fpr * len(benign) + 1e-9)
     threshold = float(benign[allowed]) if allowed < len(benign) else -math.inf
     return rate_above(scores[positive], threshold)
@@ -161,11 +179,12 @@ def _upper_tail(hits: int, trials: int, p: float) -> float:
     return 1.0 - _lower_tail(hits - 1, trials, p)
 
 
-def _bisect(rising: "object") -> float:
+def _bisect(rising: Callable[[float], float]) -> float:
+    """Where between 0 and 1 a rising function crosses zero."""
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if rising(middle) < 0 else (low, middle)  # type: ignore[operator]
+        low, high = (middle, high) if rising(middle) < 0 else (low, middle)
     return (low + high) / 2
 
 
@@ -179,14 +198,12 @@ class Drift:
 
 def drift(reference: Float[Tensor, "old"], scores: Float[Tensor, "new"]) -> Drift:
     """The two-sample Kolmogorov-Smirnov test, with the asymptotic p-value of Stephens' corrected statistic."""
-    old, new = reference.double().sort().values, scores.double().sort().values
+    old, new = _highest(reference).sort().values, _highest(scores).sort().values
     if not len(old) or not len(new):
         return Drift(0.0, 1.0)
     points = torch.cat([old, new])
-    gap = torch.searchsorted(old, points, right=True) / len(old) - torch.searchsorted(new, points, right=True) / len(
-        new
-    )
-    distance = float(gap.abs().max())
+    below = [torch.searchsorted(sample, points, right=True).double() / len(sample) for sample in (old, new)]
+    distance = float((below[0] - below[1]).abs().max())
     size = math.sqrt(len(old) * len(new) / (len(old) + len(new)))
     x = (size + 0.12 + 0.11 / size) * distance
     if x < 0.2:
