@@ -160,3 +160,77 @@ def audit(  # noqa: PLR0913
         should_stop=stoppable(),
     )
     tell(result, as_json, audit_text)
+
+
+@app.command
+def diff(  # noqa: PLR0913
+    run: Path,
+    *,
+    model_b: Annotated[str, Parameter(help="The other checkpoint: a folder, or any model source.")],
+    text: Annotated[str | None, Parameter(help="What both read: any text source; the run's held-out text.")] = None,
+    tokens: Annotated[int, Parameter(help="How much of it.")] = 100_000,
+    template: Annotated[bool, Parameter(help="Whether tokens of a chat template count.")] = True,
+    least: Annotated[float, Parameter(help="The smallest change that counts, as a share of the mean of both.")] = 0.1,
+    limit: Annotated[int, Parameter(help="How many features to list.")] = 20,
+    out: Annotated[Path | None, Parameter(help="Keep the table of all features in this JSON file.")] = None,
+    name: Name = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """What a fine-tune changed, in features: both checkpoints over one text through one dictionary of the run."""
+    from monoscope import diffing
+    from monoscope.printing_diff import diff_text
+
+    place = Run(run)
+    result = diffing.diff(
+        place,
+        model_b,
+        text=text,
+        tokens=tokens,
+        template=template,
+        least=least,
+        limit=limit,
+        out=out,
+        seed=seed,
+        name=name,
+        progress=board(place),
+    )
+    tell(result, as_json, diff_text)
+
+
+@app.command
+def remove(  # noqa: PLR0913  one flag for each setting
+    run: Path,
+    *,
+    topic: Annotated[Path, Parameter(help="Texts of the topic to forget: JSON lines with text or messages.")],
+    retain: Annotated[Path, Parameter(help="Texts about other things, that are to stay as they are.")],
+    way: Annotated[str, Parameter(help="conditional (clamps behind a gate), clamp, or weights.")] = "conditional",
+    features: Annotated[int, Parameter(help="The most features to take out, 1 to 64.")] = 10,
+    most_cost: Annotated[float, Parameter(help="The share of perplexity that retain texts may cost.")] = 0.02,
+    paraphrase: Annotated[Path | None, Parameter(help="Topic texts in other words; else the model makes some.")] = None,
+    neighbour: Annotated[Path | None, Parameter(help="Texts near the topic; else the nearest retain texts.")] = None,
+    out: Annotated[Path | None, Parameter(help="With --way weights: the folder of the edited model.")] = None,
+    preset: Annotated[str | None, Parameter(help="Keep the edits in the run under this name.")] = None,
+    name: Name = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Take a topic out of the model, and judge what is forgotten and what it costs, beside a random control."""
+    from monoscope import removal
+    from monoscope.printing_removal import removal_text
+
+    place = Run(run)
+    result = removal.remove(
+        place,
+        topic,
+        retain,
+        wishes=removal.Wishes(way, features, most_cost),
+        paraphrase=paraphrase,
+        neighbour=neighbour,
+        out=out,
+        preset=preset,
+        seed=seed,
+        name=name,
+        progress=board(place),
+    )
+    tell(result, as_json, removal_text)

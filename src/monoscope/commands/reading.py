@@ -103,13 +103,27 @@ def serve(  # noqa: PLR0913
     allow_origin: Annotated[
         list[str] | None, Parameter(help="An origin whose pages may ask, as https://lab.example:8888; may be repeated.")
     ] = None,
+    monitor: Annotated[
+        list[str] | None,
+        Parameter(help="A monitor to work under, FILE or FILE=watch|flag|block (flag); may be repeated."),
+    ] = None,
+    constitution: Annotated[Path | None, Parameter(help="Principles that replies must keep to, a JSON file.")] = None,
+    alerts: Annotated[Path | None, Parameter(help="Where alerts are written; RUN/alerts.jsonl.")] = None,
+    webhook: Annotated[str | None, Parameter(help="Also send each alert to this http or https address.")] = None,
+    alert_text: Annotated[
+        bool, Parameter(negative="", help="Alerts carry the last tokens before the crossing: words of visitors.")
+    ] = False,
     name: Name = None,
 ) -> None:
-    """Open the explorer in a browser, with OpenAI's interface at /v1."""
+    """Open the explorer in a browser, with OpenAI's interface at /v1, under monitors where there are some."""
+    from monoscope.patrolling import Duty, open_patrol
     from monoscope.serve.app import serve as serve_run
 
+    duty = Duty(tuple(monitor or ()), constitution, alerts, webhook, alert_text)
+    patrol = open_patrol(Run(run), duty, name=name)
     serve_run(
         run,
+        patrol=patrol,
         host=host,
         port=port,
         token=token,

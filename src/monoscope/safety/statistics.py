@@ -13,7 +13,7 @@ from monoscope.atlas.contrast import auroc
 from monoscope.core.runtime import numpy_stream
 
 _DRAWS, LEVEL = 1000, 0.95
-_PIECE = 1 << 22
+_PIECE, _FEW = 1 << 22, 10
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,21 @@ def _highest(scores: Float[Tensor, "texts"]) -> Float[Tensor, "texts"]:
 def area_interval(
     scores: Float[Tensor, "texts"], positive: Bool[Tensor, "texts"], groups: Sequence[str], *, seed: int = 0
 ) -> Interval:
-    """AUROC with its bootstrap interval; whole groups are drawn, as texts of one group are alike.
+    """AUROC with its bootstrap interval; whole groups are drawn, as texts of one group are alike. A handful of groups
+    cannot tell how groups differ, and would look sure: below ten the interval also spans what drawing single texts
+    gives.
 
     Edges  draws in which one label is missing are left out; where all are, the interval is the value itself.
     """
     s, y = _highest(scores).numpy(), positive.numpy()
-    found = [_areas(s, y, times) for times in drawn_groups(groups, seed, "auroc")]
-    return interval_around(area(scores, positive), np.concatenate(found))
+    value, units = area(scores, positive), [list(groups)]
+    if len(set(groups)) < _FEW:
+        units.append([str(text) for text in range(len(groups))])
+    found = [
+        interval_around(value, np.concatenate([_areas(s, y, times) for times in drawn_groups(unit, seed, "auroc")]))
+        for unit in units
+    ]
+    return Interval(value, min(each.low for each in found), max(each.high for each in found))
 
 
 def drawn_groups(groups: Sequence[str], seed: int, name: str) -> "Iterator[np.ndarray]":

@@ -17,6 +17,7 @@ from fastapi.staticfiles import StaticFiles
 from monoscope.core.errors import BadRequest, Unavailable
 from monoscope.core.run import Run
 from monoscope.core.runtime import release_threads
+from monoscope.safety.patrol import Patrol
 from monoscope.serve.answers import Calm, answer_errors
 from monoscope.serve.api import api_routes
 from monoscope.serve.described import describe
@@ -31,6 +32,7 @@ from monoscope.serve.pages import page_routes
 from monoscope.serve.tokens import Keys, check_tokens
 from monoscope.serve.traces import redact_loop
 from monoscope.serve.v1_routes import v1_routes
+from monoscope.serve.watched import watched_routes
 from monoscope.serve.wire import end, server_of
 from monoscope.serve.writes import Ledger
 
@@ -104,6 +106,7 @@ def create_app(  # noqa: PLR0913
     app.include_router(health_routes(books, metrics))
     app.include_router(api_routes(books))
     app.include_router(note_routes(books))
+    app.include_router(watched_routes(books))
     app.include_router(v1_routes(books))
     app.include_router(page_routes(books))
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
@@ -177,8 +180,9 @@ def serve(  # noqa: PLR0913
     name: str | None = None,
     allow_hosts: Iterable[str] = (),
     allow_origins: Iterable[str] = (),
+    patrol: Patrol | None = None,
 ) -> None:
-    """Serve a run until interrupted; says where on stderr.
+    """Serve a run until interrupted, with monitors where there is a patrol; says where on stderr.
 
     Raises
         BadRequest   the address would be open to others and there is no token, or a token or origin is none.
@@ -188,7 +192,7 @@ def serve(  # noqa: PLR0913
         Run(Path(run)).choose_atlas(name)
     address = start_in_background(
         run, host=host, port=port, token=token, admin_token=admin_token, name=name, allow_hosts=allow_hosts,
-        allow_origins=allow_origins,
+        allow_origins=allow_origins, patrol=patrol,
     )  # fmt: skip
     exposed = "" if is_loopback(host) else " (open to everybody who reaches this machine and knows the token)"
     sys.stderr.write(f"The explorer is at {address.url}{exposed}; Ctrl-C stops it.\n")
@@ -206,6 +210,7 @@ def start_in_background(  # noqa: PLR0913
     allow_hosts: Iterable[str] = (),
     allow_origins: Iterable[str] = (),
     library: Library | None = None,
+    patrol: Patrol | None = None,
 ) -> Address:
     """Serve a run from a thread, also before it has an atlas: then the first page shows how far it is.
 
@@ -215,7 +220,7 @@ def start_in_background(  # noqa: PLR0913
     """
     check_address(host, token, admin_token)
     port = free_port(host, WANTED_PORT if port is None else port)
-    books = library or Library(run, name)
+    books = library or Library(run, name, patrol)
     app = create_app(
         run, token=token, admin_token=admin_token, allow_hosts=[*allow_hosts, *_own_names(host, port)],
         allow_origins=allow_origins, port=port, library=books,

@@ -25,7 +25,10 @@ def health_routes(books: Library, metrics: Metrics) -> APIRouter:
     async def figures() -> PlainTextResponse:
         batcher = books.running_batcher
         counts = {} if batcher is None else await to_thread.run_sync(batcher.counts, limiter=own)
-        return PlainTextResponse(metrics.text(counts), media_type=MEDIA_TYPE)
+        patrol = books.patrol
+        watched = await to_thread.run_sync(patrol.alerts_total, limiter=own) if patrol.stations else []
+        waiting = {"undelivered": patrol.undelivered, "unwritten": patrol.unwritten} if patrol.stations else {}
+        return PlainTextResponse(metrics.text(counts, watched, waiting), media_type=MEDIA_TYPE)
 
     return routes
 

@@ -22,6 +22,7 @@ from monoscope.core.runtime import passing_computation, release_threads
 from monoscope.dictionary.base import Dictionary
 from monoscope.dictionary.shelf import load_dictionary
 from monoscope.model.transformer import LanguageModel, load_model
+from monoscope.safety.patrol import Patrol
 from monoscope.serve.queue import Queue
 from monoscope.serve.shelf import Shelf, Stamp, stamp_of
 from monoscope.steer.batcher import Batcher
@@ -50,10 +51,14 @@ class About:
 
 
 class Library:
-    """The parts of one run. Mutable: it opens things once and keeps them. Safe to use from several threads."""
+    """The parts of one run. Mutable: it opens things once and keeps them. Safe to use from several threads.
 
-    def __init__(self, run: Path, name: str | None = None) -> None:
+    All that the model writes goes through one batcher, and so past the monitors of `patrol`.
+    """
+
+    def __init__(self, run: Path, name: str | None = None, patrol: Patrol | None = None) -> None:
         self.run = Run(Path(run))
+        self.patrol = patrol or Patrol([])
         self.queue = Queue()
         self._wanted = name
         self._lock = threading.RLock()
@@ -125,7 +130,8 @@ class Library:
         model = self.model()
         with self._lock:
             if self._batcher is None or self._batcher.failed:
-                self._batcher = Batcher(model)
+                self.patrol.reads(model.decode)
+                self._batcher = Batcher(model, watchers=self.patrol.watchers)
             return self._batcher
 
     @property
@@ -139,6 +145,7 @@ class Library:
             batcher, self._batcher = self._batcher, None
         if batcher is not None:
             batcher.close()
+        self.patrol.close()
 
     def start_model(self) -> None:
         """Begin to load the model, unless that has begun already."""

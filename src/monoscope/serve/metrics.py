@@ -8,7 +8,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 from monoscope.serve.refusing import App, Message, Receive, Send
@@ -46,8 +46,14 @@ class Metrics:
             self._buckets.setdefault(route, [0] * (len(SECONDS) + 1))[place] += 1
             self._seconds[route] = self._seconds.get(route, 0.0) + seconds
 
-    def text(self, model: Mapping[str, float]) -> str:
-        """The page; `model` are the counts of the batcher, or nothing where none runs."""
+    def text(
+        self,
+        model: Mapping[str, float],
+        alerts: Sequence[tuple[str, str, int]] = (),
+        waiting: Mapping[str, int] | None = None,
+    ) -> str:
+        """The page; `model` are the counts of the batcher, or nothing where none runs, `alerts` name, action and count
+        of each monitor, `waiting` what has become of alerts."""
         with self._lock:
             requests, buckets = sorted(self._requests.items()), {k: list(v) for k, v in sorted(self._buckets.items())}
             seconds, active = dict(self._seconds), self._active
@@ -62,7 +68,17 @@ class Metrics:
             if _NAME.fullmatch(name):
                 kind = "counter" if name.endswith("_total") else "gauge"
                 lines += [f"# TYPE monoscope_model_{name} {kind}", f"monoscope_model_{name} {value:g}"]
-        return "\n".join(lines) + "\n"
+        return "\n".join([*lines, *_alert_lines(alerts, waiting or {})]) + "\n"
+
+
+def _alert_lines(alerts: Sequence[tuple[str, str, int]], waiting: Mapping[str, int]) -> list[str]:
+    """Names of monitors were checked when they were loaded, and hold letters, digits, dots, dashes and underscores."""
+    lines = ["# TYPE monoscope_alerts_total counter"] if alerts else []
+    for monitor, action, count in alerts:
+        lines.append(f'monoscope_alerts_total{{monitor="{monitor}",action="{action}"}} {count}')
+    for name, count in sorted(waiting.items()):
+        lines += [f"# TYPE monoscope_alerts_{name} gauge", f"monoscope_alerts_{name} {count}"]
+    return lines
 
 
 def _histogram(route: str, counts: list[int], seconds: float) -> list[str]:

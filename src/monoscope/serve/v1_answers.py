@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from monoscope.core.errors import BadRequest, Unavailable
+from monoscope.safety.patrol import told_alerts
 from monoscope.serve.v1_asking import Asked
 from monoscope.serve.v1_choices import Choice, writer_of
 from monoscope.serve.v1_logprobs import token_text
@@ -73,21 +74,23 @@ def usage_values(asked: Asked, generations: Sequence[Generation]) -> dict[str, i
 
 
 def monoscope_values(asked: Asked, generations: Sequence[Generation]) -> dict[str, Any]:
-    """The proof of each edit and the report, each with the choice that it belongs to.
+    """The proof of each edit, the report and the alerts, each with the choice that it belongs to.
 
     `tokens` stand beside a report: those of the prompt as it was rendered, and those of the reply.
     """
-    edits, report, tokens = [], [], []
+    edits, report, tokens, alerts = [], [], [], []
     for number, done in enumerate(generations):
         edits += [{"choice": number, **_sound(proof_to_json(proof))} for proof in done.proof]
         for each in done.report:
             prompt, generated = (list(map(_finite, values)) for values in (each.prompt, each.generated))
             report.append({"choice": number, "feature": each.feature, "prompt": prompt, "generated": generated})
         if done.report:
-            read = asked.prompt(number).rendered.ids
+            # A reply that was drafted again had another prompt, of which nothing is reported.
+            read = asked.prompt(number).rendered.ids if done.report[0].prompt else ()
             prompt, generated = ([token_text(asked.model, token) for token in ids] for ids in (read, done.ids))
             tokens.append({"choice": number, "prompt": prompt, "generated": generated})
-    return {"edits": edits, "report": report, "tokens": tokens, "alerts": []}
+        alerts += [{"choice": number, **each} for each in told_alerts(done.alerts)]
+    return {"edits": edits, "report": report, "tokens": tokens, "alerts": alerts}
 
 
 def _sound(values: dict[str, object]) -> dict[str, object]:

@@ -37,7 +37,8 @@ class Shown:
 class Asked:
     """A request of one client: some prompts with `n` replies each, reply `number` being to prompt `number // n`.
 
-    `stream`, `tell_usage` and `echo` say how the answer is wanted; only a completion has an echo.
+    `stream`, `tell_usage` and `echo` say how the answer is wanted; only a completion has an echo, and only a chat
+    `messages`.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Asked:
     created: int
     chat: bool
     echo: bool = False
+    messages: tuple[dict[str, str], ...] = ()
 
     @property
     def top(self) -> int | None:
@@ -78,7 +80,7 @@ def ask_chat(books: Library, body: ChatBody) -> Asked:
     prompt = Shown(render_chat(model, messages, reply_follows=True), 0, "")
     room = _room(model, len(prompt.rendered.ids), wanted, CHAT_TOKENS, "messages", field)
     top = (body.top_logprobs or 0) if body.logprobs else None
-    return _asked(books, body, offered, [prompt], max_tokens=[room], top=top)
+    return _asked(books, body, offered, [prompt], max_tokens=[room], top=top, messages=messages)
 
 
 def ask_completion(books: Library, body: CompletionBody) -> Asked:
@@ -119,6 +121,7 @@ def _asked(  # noqa: PLR0913
     max_tokens: Sequence[int],
     top: int | None,
     echo: bool = False,
+    messages: Sequence[dict[str, str]] = (),
 ) -> Asked:
     model, preset = books.model(), offered.preset
     edits = (*(preset.edits if preset is not None else ()), *(body.edits or ()))
@@ -160,6 +163,7 @@ def _asked(  # noqa: PLR0913
         created=int(time.time()),
         chat=isinstance(body, ChatBody),
         echo=echo,
+        messages=tuple(messages),
     )
 
 

@@ -18,9 +18,10 @@ from monoscope.serve.v1_asking import Asked, ask_chat, ask_completion, submit
 from monoscope.serve.v1_bodies import ChatBody, CompletionBody
 from monoscope.serve.v1_choices import writer_of
 from monoscope.serve.v1_models import find_model, offered_models
+from monoscope.serve.v1_redrafting import heard
 from monoscope.serve.v1_schemas import CHAT_ANSWERS, COMPLETION_ANSWERS, LIST_ANSWERS, MODEL_ANSWERS
-from monoscope.serve.v1_waiting import Waiting, unless_gone
-from monoscope.steer.request import Generation
+from monoscope.serve.v1_waiting import Waiting, generations_of, unless_gone
+from monoscope.steer.request import Event, Generation
 
 _CLIENT_GONE = 499
 
@@ -57,7 +58,7 @@ async def _answer(books: Library, request: HttpRequest, ask: Callable[[], Asked]
     if asked.stream:
         return _EventStream(_events(books, asked, waiting), waiting)
     try:
-        generations = await unless_gone(waiting.generations(), request.receive)
+        generations = await unless_gone(generations_of(heard(books, asked, waiting)), request.receive)
     finally:
         waiting.leave()
     if generations is None:
@@ -90,7 +91,7 @@ class _EventStream(StreamingResponse):
 
 async def _events(books: Library, asked: Asked, waiting: Waiting) -> AsyncIterator[str]:
     try:
-        async for chunk in _chunks(asked, waiting):
+        async for chunk in _chunks(asked, heard(books, asked, waiting)):
             yield _line(json.dumps(chunk))
     except Exception as error:
         # The status has been sent long ago; clients look for an error in the stream.
@@ -104,7 +105,7 @@ def _error_values(books: Library, error: Exception) -> dict[str, Any]:
     return error_body(OPENAI_PATHS, status, spoken(error, books.run.path), param=param, code=code)
 
 
-async def _chunks(asked: Asked, waiting: Waiting) -> AsyncIterator[dict[str, Any]]:
+async def _chunks(asked: Asked, events: AsyncIterator[tuple[int, Event]]) -> AsyncIterator[dict[str, Any]]:
     """All parts of a streamed answer; `monoscope` rides in the last, whether that tells usage or why a reply ended."""
     frame = Frame(asked)
     writers = [writer_of(asked, number) for number in range(len(asked.requests))]
@@ -112,7 +113,7 @@ async def _chunks(asked: Asked, waiting: Waiting) -> AsyncIterator[dict[str, Any
     for choice in [writer.opening() for writer in writers]:
         if choice is not None:
             yield frame.chunk([choice])
-    async for number, event in waiting.events():
+    async for number, event in events:
         piece = writers[number].piece(event)
         if piece is not None:
             yield frame.chunk([piece])

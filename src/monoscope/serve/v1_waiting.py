@@ -14,10 +14,20 @@ class Waiting:
 
     def __init__(self, tickets: Sequence[Ticket]) -> None:
         self._tickets = list(tickets)
+        self._running = dict(enumerate(self._tickets))
+        self._left = False
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         for ticket in self._tickets:
             ticket.listen(self._wake)
+
+    def take(self, number: int, ticket: Ticket) -> None:
+        """Go on with another ticket in place of one that is done."""
+        self._tickets.append(ticket)
+        self._running[number] = ticket
+        if self._left:
+            ticket.cancel()
+        ticket.listen(self._wake)
 
     def _wake(self) -> None:
         """Called from the model's thread."""
@@ -30,26 +40,28 @@ class Waiting:
         Raises
             Unavailable  the model failed.
         """
-        running = dict(enumerate(self._tickets))
-        while running:
+        while self._running:
             await self._news.wait()
             self._news.clear()
-            for number, ticket in list(running.items()):
+            for number, ticket in list(self._running.items()):
                 while (event := ticket.get(0)) is not None:
+                    if event.done is not None:
+                        del self._running[number]
                     yield number, event
                     if event.done is not None:
-                        del running[number]
                         break
-
-    async def generations(self) -> list[Generation]:
-        """All finished replies, in order; raises like `events`."""
-        done = {number: event.done async for number, event in self.events() if event.done is not None}
-        return [done[number] for number in range(len(self._tickets))]
 
     def leave(self) -> None:
         """Give up all places; a second time does nothing."""
+        self._left = True
         for ticket in self._tickets:
             ticket.cancel()
+
+
+async def generations_of(events: AsyncIterator[tuple[int, Event]]) -> list[Generation]:
+    """All finished replies, in order."""
+    done = {number: event.done async for number, event in events if event.done is not None}
+    return [done[number] for number in sorted(done)]
 
 
 async def unless_gone(work: Awaitable[Any], receive: Callable[[], Awaitable[Any]]) -> Any:

@@ -182,6 +182,7 @@ class Group:
     ) -> Float[Tensor, "rows length_or_1 vocab"]:
         length = ids.shape[1]
         with self._model.lock, contextlib.ExitStack() as hooks:
+            self._watching.hook(hooks, self._numbers, ids, positions)
             self._hook(hooks, positions, template)
             self._cache.reserve(length)
             out = self._model.module(
@@ -198,7 +199,6 @@ class Group:
     def _hook(self, hooks: contextlib.ExitStack, positions: Tensor, template: Tensor | None) -> None:
         """Hooks run in the order in which they are entered: who watches sees the residual before any edit, and a report
         after all."""
-        self._watching.hook(hooks, self._numbers, positions)
         running = positions[positions >= 0]
         first, last = (int(running.min()), int(running.max())) if len(running) else (0, -1)
         for site, plan in self._plans.items():

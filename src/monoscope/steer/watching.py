@@ -7,7 +7,7 @@ and feeds the last one too; what the model says after that is thrown away.
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -66,6 +66,17 @@ class Watcher(Protocol):
         ...
 
 
+@runtime_checkable
+class Listener(Protocol):
+    """A watcher that also wants to know which tokens it reads."""
+
+    def hear(
+        self, numbers: Sequence[int], ids: Int[Tensor, "rows length"], positions: Int[Tensor, "rows length"]
+    ) -> None:
+        """The tokens of the next pass, before it; what stands at negative positions is padding."""
+        ...
+
+
 class Watching:
     """All watchers of one engine: tells them of requests and passes, and gathers whom they stop. Mutable.
 
@@ -79,6 +90,7 @@ class Watching:
         for site in self._sites:
             model.check_site(site)
         self.holds_back = any(watcher.holds_back for watcher in watchers)
+        self._listeners = [(watcher, watcher) for watcher in self._watchers if isinstance(watcher, Listener)]
         self._begun: dict[int, list[Watcher]] = {}
         self._stops: dict[int, int] = {}
         self._failed: list[Watcher] = []
@@ -111,8 +123,17 @@ class Watching:
                     self._note(watcher, error)
         self._begun.clear()
 
-    def hook(self, hooks: contextlib.ExitStack, numbers: Sequence[int], positions: Int[Tensor, "rows length"]) -> None:
+    def hook(
+        self,
+        hooks: contextlib.ExitStack,
+        numbers: Sequence[int],
+        ids: Int[Tensor, "rows length"],
+        positions: Int[Tensor, "rows length"],
+    ) -> None:
         """Let the watchers read the next pass of the model, in which these requests are its rows."""
+        for watcher, listener in self._listeners:
+            with self._sparing(watcher):
+                listener.hear(numbers, ids, positions)
         for site in self._sites:
             look = self._looker(site, numbers, positions)
             hooks.enter_context(self._model.changing(site, look))
