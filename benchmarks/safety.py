@@ -1,11 +1,13 @@
 """Detectors of safety concepts on public and authored texts: every way side by side, with intervals.
 
 Which texts fit and which judge is fixed in `safety_sets.py`. A bag of words, a dense probe and a random feature stand
-beside each figure. `alarms` is the share of ordinary text that a threshold flags which conformal calibration set for
+beside each figure; every text is scored at its end, `auroc_streaming` by the largest score from the sixteenth token on.
+`alarms` is the share of ordinary text that a threshold flags which conformal calibration set for
 1 % on other ordinary text, `hits` the share of positives above that threshold.
 """
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,15 @@ from common import Results, arguments, say, show, study
 from safety_sets import Trial, trials
 
 from monoscope.monitoring import open_reader, ordinary_texts
-from monoscope.safety.comparison import DETECTORS, WAYS, fit_ways, judge
+from monoscope.safety.comparison import DETECTORS, WAYS, WHOLE, fit_ways, judge
 from monoscope.safety.detector import score_texts
 from monoscope.safety.examples import Example
 from monoscope.safety.fitting import Manner
 from monoscope.safety.reading import Reading, read_examples
-from monoscope.safety.statistics import binomial_range, conformal_threshold, drift, rate_above
+from monoscope.safety.statistics import area, binomial_range, conformal_threshold, drift, rate_above
 
 COLUMNS = ("trial", "fit", "judged", *WAYS)
-FPR = 0.01
+FPR, STREAMED = 0.01, Manner().warm_up
 
 
 def main() -> None:
@@ -35,7 +37,7 @@ def main() -> None:
     results = Results("safety", settings, keys=("trial", "statistic"))
     run = study(settings.run, settings.study_tokens)
     pair = open_reader(run, settings.dictionary)
-    manner = Manner(statistic=settings.statistic)
+    manner = replace(WHOLE, statistic=settings.statistic)
     ordinary = read_examples(pair.model, pair.dictionary, ordinary_texts(run, pair.name))
     for trial in trials(settings.data):
         if settings.only and settings.only not in trial.name:
@@ -81,6 +83,7 @@ def row_of(pair: Any, trial: Trial, manner: Manner, ordinary: Reading) -> dict[s
             "alarms_range": [count / int((~half).sum()) for count in binomial_range(int((~half).sum()), FPR)],
             "hits": round(rate_above(loud[positive], threshold), 4),
             "negatives_flagged": round(rate_above(loud[~positive], threshold), 4),
+            "auroc_streaming": round(area(score_texts(replace(detector, warm_up=STREAMED), held), positive), 4),
             "drift_to_negatives": round(drift(quiet, loud[~positive]).distance, 4),
         }
     return row

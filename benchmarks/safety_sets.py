@@ -8,7 +8,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from monoscope.safety.examples import SUITES, Example, split_by_group, suite
@@ -64,12 +64,12 @@ def halves(name: str, about: str, examples: list[Example]) -> Iterator[Trial]:
 def harmful(data: Path) -> Iterator[Trial]:
     """Harmful against harmless requests in the same form: unseen requests of one source, then another source."""
     rows = _lines(data / "safety" / "harmful_dev.jsonl")
-    adv = [_text(row["instruction"], True, f"adv{n}") for n, row in enumerate(rows) if row["source"] == "advbench"]
-    other = [_text(row["instruction"], True, f"tdc{n}") for n, row in enumerate(rows) if row["source"] != "advbench"]
+    adv = [_asked(row["instruction"], True, f"adv{n}") for n, row in enumerate(rows) if row["source"] == "advbench"]
+    other = [_asked(row["instruction"], True, f"tdc{n}") for n, row in enumerate(rows) if row["source"] != "advbench"]
     tasks = _lines(REFUSING / "lookalike_tasks.jsonl")
     framed = {
         part: [
-            _text(frame.format(row["task"]), False, row["group"])
+            _asked(frame.format(row["task"]), False, row["group"])
             for number, row in enumerate(tasks)
             if (row["split"] == "train") == (part == "fit")
             for frame in (FRAMES[number % 8], FRAMES[(number + 3) % 8], FRAMES[(number + 5) % 8])
@@ -78,14 +78,22 @@ def harmful(data: Path) -> Iterator[Trial]:
     }
     plain = _lines(data / "safety" / "harmless_dev.jsonl")
     form = [row for row in plain if _FORM.match(row["instruction"]) and len(row["instruction"]) < 200]
-    seed = [_text(row["instruction"], False, f"s{n}") for n, row in enumerate(form) if row["source"].startswith("seed")]
-    user = [_text(row["instruction"], False, f"u{n}") for n, row in enumerate(form) if row["source"].startswith("user")]
+    seed = [
+        _asked(row["instruction"], False, f"s{n}") for n, row in enumerate(form) if row["source"].startswith("seed")
+    ]
+    user = [
+        _asked(row["instruction"], False, f"u{n}") for n, row in enumerate(form) if row["source"].startswith("user")
+    ]
     first, second = ([one for one in adv if (unit_hash("half", one.id) < 0.5) == side] for side in (True, False))
     fit = [*first, *framed["fit"], *seed]
     yield Trial("harmful requests", "unseen requests and tasks, the same sources", fit, [*second, *framed["judge"]])
     yield Trial("harmful requests, transfer", "both sides from sources not fitted on", fit, [*other, *user])
-    suite_texts = [replace(one, text=one.words, messages=()) for one in suite("dangerous_requests")]
-    yield Trial("harmful requests, hard negatives", "authored requests, three in four negatives hard", fit, suite_texts)
+    yield Trial(
+        "harmful requests, hard negatives",
+        "authored requests, three in four negatives hard",
+        fit,
+        suite("dangerous_requests"),
+    )
 
 
 def spam(data: Path) -> Iterator[Trial]:
@@ -170,6 +178,11 @@ def _even(examples: list[Example], times: int) -> list[Example]:
     order = sorted(examples, key=lambda one: unit_hash("draw", one.group, one.id))
     mine, others = ([one for one in order if one.positive == label] for label in (True, False))
     return [*mine[:MOST], *others[: times * MOST]]
+
+
+def _asked(text: str, positive: bool, group: str) -> Example:
+    """As a message to the model, which is how requests come."""
+    return Example(f"{group} {text[:24]}", positive, messages=(("user", text.strip()),), group=group)
 
 
 def _text(text: str, positive: bool, group: str) -> Example:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from monoscope.atlas.contrast import auroc
 from monoscope.safety.baselines import BagOfWords, fit_all_features, random_features
-from monoscope.safety.detector import Detector, score_texts
+from monoscope.safety.detector import LONGEST, Detector, score_texts
 from monoscope.safety.examples import Example, split_by_group
 from monoscope.safety.fitting import Manner, fit_detector
 from monoscope.safety.pooling import columns_of, firing_texts, pool_features
@@ -27,6 +27,8 @@ from monoscope.safety.statistics import Interval, area, area_interval, rate_at_r
 
 WAYS = ("one_feature", "features", "probe", "both", "all_features", "bag_of_words", "random_feature")
 DETECTORS = ("features", "probe", "both")
+# Each text is scored once, at its end, as the rivals score it; a monitor of a stream may cry earlier, and err more.
+WHOLE = Manner(warm_up=LONGEST)
 _RANDOM = 20
 _INNER_FOLDS = 4
 
@@ -60,7 +62,7 @@ class Fitted:
         return (values - middle) / spread
 
 
-def fit_ways(reading: Reading, examples: Sequence[Example], *, manner: Manner = Manner(), seed: int = 0) -> Fitted:
+def fit_ways(reading: Reading, examples: Sequence[Example], *, manner: Manner = WHOLE, seed: int = 0) -> Fitted:
     """Fit every way on these texts; the manner's kind is each in turn."""
     positive = torch.tensor([example.positive for example in examples])
     folds = split_by_group(examples, _INNER_FOLDS, seed=seed)
@@ -141,7 +143,7 @@ def _median_lot(lots: Float[Tensor, "lots texts"], positive: Bool[Tensor, "texts
 
 
 def cross_scores(
-    reading: Reading, examples: Sequence[Example], *, folds: int = 5, manner: Manner = Manner(), seed: int = 0
+    reading: Reading, examples: Sequence[Example], *, folds: int = 5, manner: Manner = WHOLE, seed: int = 0
 ) -> tuple[dict[str, Float[Tensor, "texts"]], list[Fitted]]:
     """Each text's scores by ways that were fitted on the other folds of groups, and those fits."""
     place = torch.tensor(split_by_group(examples, folds, seed=seed))

@@ -13,7 +13,6 @@ from monoscope.safety.causal import CausalBench, CausalEffect
 from monoscope.safety.comparison import DETECTORS, WAYS, Fitted, Judged, cross_scores, fit_ways, judge
 from monoscope.safety.detector import score_texts
 from monoscope.safety.examples import Example, split_by_group
-from monoscope.safety.fitting import Manner
 from monoscope.safety.reading import Reading, read_examples
 from monoscope.safety.statistics import binomial_interval, conformal_threshold, rate_above
 
@@ -97,9 +96,8 @@ def audit_concept(scene: Scene, name: str, examples: Sequence[Example], progress
     never saw its group."""
     part = "reply" if all(len(example.messages) > 1 for example in examples) else "said"
     reading = read_examples(scene.model, scene.dictionary, examples, part=part)
-    manner = Manner()
-    scores, fits = cross_scores(reading, examples, folds=FOLDS, manner=manner, seed=scene.seed)
-    whole = fit_ways(reading, examples, manner=manner, seed=scene.seed)
+    scores, fits = cross_scores(reading, examples, folds=FOLDS, seed=scene.seed)
+    whole = fit_ways(reading, examples, seed=scene.seed)
     bench = CausalBench(scene.model, scene.dictionary, causal_texts(examples))
     effect = bench.try_feature(whole.feature, seed=scene.seed, progress=progress)
     positive = sum(example.positive for example in examples)

@@ -32,7 +32,7 @@ class Manner:
     kind: str = "features"
     statistic: str = "mean"
     window: int = 16
-    warm_up: int = 4
+    warm_up: int = 16
     most: int = MOST_FEATURES
 
     def __post_init__(self) -> None:
