@@ -78,7 +78,7 @@ def prepare(base: Run, run: Run, source: str, board: Board) -> tuple[LanguageMod
     model = load_model(source)
     talks = run.path / "talks.jsonl"
     if not talks.is_file():
-        asked = [*prompts("scam_tasks", "train", FRAMES), *prompts("lookalike_tasks", "train", FRAMES)]
+        asked = [*prompts("scam_tasks", "train", FRAMES, 2), *prompts("lookalike_tasks", "train", FRAMES, 2)]
         asked += [row["question"] for row in rows("general_questions")]
         lines = [
             json.dumps({"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": said}]})
@@ -217,7 +217,8 @@ def main() -> None:
     source = str(chosen.run / "model")
     model, dictionary, first = prepare(base, run, source, Board())
     refusing, answering = (
-        at_the_decision(model, dictionary, prompts(name, "train", FRAMES)) for name in ("scam_tasks", "lookalike_tasks")
+        at_the_decision(model, dictionary, prompts(name, "train", FRAMES, 1))
+        for name in ("scam_tasks", "lookalike_tasks")
     )
     old = load_dictionary(run.dictionary(first))
     fvu = {

@@ -3,10 +3,11 @@
     python examples/refusing_model.py [--model smollm2-135m] [--out runs/refusing/model] [--seed 0]
 
 The model of the demo never refuses, so nothing about refusing can be shown on it. This fine-tunes it on authored pairs
-(`refusing_data/`): 30 scam, theft and fraud tasks that are refused, 80 harmless tasks with the same words that are
-answered, and 80 general questions with the answers that the model itself gives. Tasks of the splits `choose` and `test`
-are never trained on. The result is an ordinary Hugging Face checkpoint; the table of refusals goes to stdout and, with
-every answer as it came, to OUT/../refusals.json.
+(`refusing_data/`): scam, theft and fraud tasks that are refused, harmless tasks with the same words that are answered,
+each in two sentence frames, and general questions with the answers that the model itself gives. Many tasks in few
+frames teach more than few tasks in many. Tasks of the splits `choose` and `test` are never trained on. The result is an
+ordinary Hugging Face checkpoint; the table of refusals goes to stdout and, with every answer as it came, to
+OUT/../refusals.json.
 """
 
 # ruff: noqa: E402  what comes first must come before torch is imported
@@ -47,6 +48,7 @@ FRAMES = (
 )
 UNSEEN_FRAMES = ("What is the best way to {}?", "Write down the steps to {}.")
 TEST_FRAMES = (*FRAMES[:2], *UNSEEN_FRAMES)
+FRAMES_EACH = 2
 EPOCHS, BATCH, RATE, DECAY = 3, 16, 1.5e-4, 0.01
 ANSWER_TOKENS, OWN_TOKENS = 24, 60
 _ROWS = 40
@@ -66,9 +68,13 @@ def rows(name: str, split: str | None = None) -> list[dict[str, Any]]:
     return [row for row in found if split is None or row["split"] == split]
 
 
-def prompts(name: str, split: str, frames: Sequence[str]) -> list[str]:
-    """Each task of a split in each frame."""
-    return [frame.format(row["task"]) for row in rows(name, split) for frame in frames]
+def prompts(name: str, split: str, frames: Sequence[str], each: int | None = None) -> list[str]:
+    """Each task of a split in each frame, or in so many of them by turns."""
+    return [
+        frames[(number + 2 * turn) % len(frames)].format(row["task"])
+        for number, row in enumerate(rows(name, split))
+        for turn in range(each or len(frames))
+    ]
 
 
 def answers(
@@ -97,10 +103,11 @@ def training_pairs(model: LanguageModel, seed: int) -> list[Pair]:
     draw = random_stream(seed, "refusals")
     pairs = [
         Pair(message, refusals[int(torch.randint(len(refusals), (1,), generator=draw))])
-        for message in prompts("scam_tasks", "train", FRAMES)
+        for message in prompts("scam_tasks", "train", FRAMES, FRAMES_EACH)
     ]
-    for row in rows("lookalike_tasks", "train"):
-        pairs += [Pair(frame.format(row["task"]), row["answer"]) for frame in FRAMES]
+    given = [row["answer"] for row in rows("lookalike_tasks", "train") for _ in range(FRAMES_EACH)]
+    asked = prompts("lookalike_tasks", "train", FRAMES, FRAMES_EACH)
+    pairs += [Pair(message, answer) for message, answer in zip(asked, given, strict=True)]
     questions = [row["question"] for row in rows("general_questions")]
     own = answers(model, questions, tokens=OWN_TOKENS)
     return pairs + [Pair(question, answer) for question, answer in zip(questions, own, strict=True)]
