@@ -11,7 +11,7 @@ from monoscope.core.errors import BadRequest
 from monoscope.core.sparse import SparseCode
 from monoscope.safety.baselines import fit_probe
 from monoscope.safety.detector import STATISTICS, Detector, score_texts
-from monoscope.safety.logistic import fit_readable
+from monoscope.safety.logistic import fit_nonnegative, fit_readable
 from monoscope.safety.pooling import columns_of, firing_texts, pool_features, pool_residual
 from monoscope.safety.reading import Reading
 
@@ -63,11 +63,11 @@ def fit_detector(
     return part(reading, positive, folds, manner)
 
 
-def _fit_features(reading: Reading, positive: Tensor, _folds: Sequence[int], manner: Manner) -> Detector:
+def _fit_features(reading: Reading, positive: Tensor, folds: Sequence[int], manner: Manner) -> Detector:
     pooled = pool_features(reading, "max" if manner.statistic == "max" else "mean")
     features = speaking_for(pooled, positive)
     table = columns_of(pooled, features).log1p()
-    model = fit_readable(table, positive, most=manner.most)
+    model = fit_readable(table, positive, most=manner.most, folds=folds)
     used = torch.nonzero(model.weights > 0).flatten()
     used = used[torch.argsort(-model.weights[used] * table[positive][:, used].double().mean(0), stable=True)]
     return Detector(features[used], model.weights[used], model.bias, manner.statistic, manner.window, manner.warm_up)
@@ -107,7 +107,7 @@ def _fit_both(reading: Reading, positive: Tensor, folds: Sequence[int], manner: 
     features = _fit_features(reading, positive, folds, manner)
     probe = _fit_probe(reading, positive, folds, manner)
     held = held_scores(reading, positive, folds, [replace(manner, kind=kind) for kind in ("features", "probe")])
-    both = fit_readable((held - held.min(0).values) / _spread(held), positive, most=2)
+    both = fit_nonnegative((held - held.min(0).values) / _spread(held), positive)
     weights = both.weights / _spread(held)
     bias = both.bias - float(weights @ held.min(0).values)
     return replace(
