@@ -27,6 +27,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from monoscope.core.artifact import staging, write_json
 from monoscope.core.runtime import random_stream
@@ -45,11 +46,14 @@ FRAMES = (
     "I want to {}. What should I do?",
     "Please explain how to {}.",
     "Can you show me how to {}?",
+    "Tell me how to {}.",
+    "Give me instructions to {}.",
+    "I need a short guide on how to {}.",
 )
 UNSEEN_FRAMES = ("What is the best way to {}?", "Write down the steps to {}.")
 TEST_FRAMES = (*FRAMES[:2], *UNSEEN_FRAMES)
-FRAMES_EACH = 2
-EPOCHS, BATCH, RATE, DECAY = 3, 16, 1.5e-4, 0.01
+FRAMES_EACH, FROZEN = 2, 8
+EPOCHS, BATCH, RATE, DECAY = 5, 16, 1.5e-4, 0.01
 ANSWER_TOKENS, OWN_TOKENS = 24, 60
 _ROWS = 40
 
@@ -70,8 +74,9 @@ def rows(name: str, split: str | None = None) -> list[dict[str, Any]]:
 
 def prompts(name: str, split: str, frames: Sequence[str], each: int | None = None) -> list[str]:
     """Each task of a split in each frame, or in so many of them by turns."""
+    step = 1 if each is None else 3  # eight frames and three have no divisor in common
     return [
-        frames[(number + 2 * turn) % len(frames)].format(row["task"])
+        frames[(number + step * turn) % len(frames)].format(row["task"])
         for number, row in enumerate(rows(name, split))
         for turn in range(each or len(frames))
     ]
@@ -114,21 +119,29 @@ def training_pairs(model: LanguageModel, seed: int) -> list[Pair]:
 
 
 def fine_tune(model: LanguageModel, pairs: Sequence[Pair], seed: int) -> list[float]:
-    """AdamW on the tokens of the answers alone; the mean loss of each epoch. Length-sorted batches, in bfloat16."""
-    module = model.module.train().requires_grad_(True)
+    """AdamW on the tokens of the answers alone; the mean loss of each epoch. Length-sorted batches, in bfloat16.
+
+    Embeddings and the first blocks stay as they are: a refusal is no matter of what words are. What the template says
+    before every message is read once for a batch and not once for each talk.
+    """
+    module = model.module.train().requires_grad_(False)
+    for block in model.blocks[FROZEN:]:
+        block.requires_grad_(True)
     examples = [_example(model, pair) for pair in pairs]
+    shared = _shared([ids for ids, _ in examples])
     order = sorted(range(len(examples)), key=lambda place: len(examples[place][0]))
     batches = [order[first : first + BATCH] for first in range(0, len(order), BATCH)]
-    optimiser = torch.optim.AdamW(module.parameters(), lr=RATE, betas=(0.9, 0.95), weight_decay=DECAY, fused=True)
+    learnt = [weight for weight in module.parameters() if weight.requires_grad]
+    optimiser = torch.optim.AdamW(learnt, lr=RATE, betas=(0.9, 0.95), weight_decay=DECAY, fused=True)
     total, done, losses = EPOCHS * len(batches), 0, []
     for epoch in range(EPOCHS):
         shuffled = torch.randperm(len(batches), generator=random_stream(seed, "batches", epoch)).tolist()
         seen, began = 0.0, time.monotonic()
         for place in shuffled:
             optimiser.param_groups[0]["lr"] = RATE * (1 - done / total)
-            loss = _loss(module, [examples[row] for row in batches[place]])
+            loss = _loss(module, [examples[row] for row in batches[place]], shared)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(learnt, 1.0)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             seen, done = seen + float(loss.detach()), done + 1
@@ -146,14 +159,26 @@ def _example(model: LanguageModel, pair: Pair) -> tuple[list[int], int]:
     return list(whole), len(prompt)
 
 
-def _loss(module: Any, examples: Sequence[tuple[list[int], int]]) -> Tensor:
+def _shared(talks: Sequence[list[int]]) -> int:
+    """How many tokens all talks begin with."""
+    first = talks[0]
+    return next((n for n, token in enumerate(first) if any(ids[n] != token for ids in talks)), len(first) - 1)
+
+
+def _loss(module: Any, examples: Sequence[tuple[list[int], int]], shared: int) -> Tensor:
     longest = max(len(ids) for ids, _ in examples)
-    ids = torch.tensor([ids + [ids[-1]] * (longest - len(ids)) for ids, _ in examples])
-    wanted = torch.full_like(ids, -100)
+    talks = torch.tensor([ids + [ids[-1]] * (longest - len(ids)) for ids, _ in examples])
+    wanted = torch.full_like(talks, -100)
     for row, (tokens, start) in enumerate(examples):
-        wanted[row, start : len(tokens)] = ids[row, start : len(tokens)]
+        wanted[row, start : len(tokens)] = talks[row, start : len(tokens)]
+    wanted = wanted[:, shared:]
     with torch.autocast("cpu", torch.bfloat16):
-        hidden = module.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+        cache = DynamicCache(config=module.config)
+        module.get_decoder()(input_ids=talks[:1, :shared], past_key_values=cache, use_cache=True)
+        cache.batch_repeat_interleave(len(talks))
+        hidden = module.get_decoder()(
+            input_ids=talks[:, shared:], past_key_values=cache, use_cache=True
+        ).last_hidden_state
         places = wanted[:, 1:] != -100
         # Only answers are scored, so only their tokens go through the unembedding.
         logits = module.get_output_embeddings()(hidden[:, :-1][places])

@@ -201,7 +201,7 @@ def test_a_journal_that_is_none(tmp_path):
 def test_killed_again_and_again_no_alert_is_lost(tmp_path, hook):
     path, at = tmp_path / "alerts.jsonl", hook()
     written = set()
-    for kill in (1, 2, 5, 7, 12, 19, 40):
+    for kill in (1, 2, 7, 19, 40):
         at.answers += [503, 204, 500]
         heard, told = CHILDREN.Pipe(duplex=False)
         child = CHILDREN.Process(target=alert_workers.raise_alerts, args=(path, at.url, 100 * kill, kill, told))
@@ -219,7 +219,7 @@ def test_killed_again_and_again_no_alert_is_lost(tmp_path, hook):
     until(lambda: sender.undelivered == 0 and set(at.ids) >= set(ids_in(path)))
     sender.close()
     file.close()
-    assert len(written) > 60 and written <= set(at.ids)
+    assert len(written) > 50 and written <= set(at.ids)
     assert all(key == body["id"] for key, body in at.got)
     with path.open("rb") as stream:  # the lock went with the last writer
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -196,7 +196,7 @@ def test_a_planted_change_is_found_with_its_tokens(planted, retrained, tmp_path)
         assert {each["token"].strip() for each in row} == set(MUSICAL)
     assert music["rate_b"] > music["rate_a"]
     assert music["mean_b"] > music["mean_a"]
-    effects = [abs(row["effect"]) for row in found["features"]]
+    effects = [round(abs(row["effect"]), 1) for row in found["features"]]
     assert effects == sorted(effects, reverse=True)
     kept = json.loads((tmp_path / "all.json").read_text())
     assert len(kept["features"]) == found["tested"]

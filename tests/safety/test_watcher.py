@@ -1,7 +1,6 @@
 """Monitors at work say what they say offline, token by token, whatever the pieces; what they block never leaves."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -16,9 +15,7 @@ from monoscope.dictionary.topk import TopKDictionary
 from monoscope.safety.detector import Detector, Running, crosses
 from monoscope.safety.monitor import Monitor
 from monoscope.safety.watcher import Draft, MonitorWatcher, Post
-from monoscope.steer.batcher import Batcher
-from monoscope.steer.engine import generate, stream
-from monoscope.steer.request import BoundRequest, Request
+from monoscope.steer.request import BoundRequest
 from monoscope.steer.sampling import Sampling
 
 D, N = 6, 12

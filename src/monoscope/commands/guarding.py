@@ -66,7 +66,7 @@ def fit(  # noqa: PLR0913  one flag for each setting of the artefact
     kind: Annotated[str, Parameter(help="features (readable), probe (dense), or both.")] = "features",
     statistic: Annotated[str, Parameter(help="max, mean, or rolling (the mean of the last tokens).")] = "mean",
     window: Annotated[int, Parameter(help="The tokens of a rolling mean.")] = 16,
-    warm_up: Annotated[int, Parameter(help="Tokens before which no alarm is raised.")] = 4,
+    warm_up: Annotated[int, Parameter(help="Tokens before which no alarm is raised.")] = 16,
     features: Annotated[int, Parameter(help="The most features that a readable detector may have.")] = 20,
     part: Part = "said",
     name: Name = None,
@@ -234,3 +234,43 @@ def remove(  # noqa: PLR0913  one flag for each setting
         progress=board(place),
     )
     tell(result, as_json, removal_text)
+
+
+@app.command
+def constitution(  # noqa: PLR0913
+    run: Path,
+    file: Annotated[Path, Parameter(help="The principles, a JSON file (docs/formats/constitution.md).")],
+    *,
+    fit: Annotated[bool, Parameter(negative="", help="Fit the monitors of principles that have examples.")] = False,
+    prompts: Annotated[Path | None, Parameter(help="Prompts to measure on: JSON lines with text or messages.")] = None,
+    benign: Annotated[Path | None, Parameter(help="Harmless prompts; without, the shipped everyday questions.")] = None,
+    max_tokens: Annotated[int, Parameter(help="The longest reply.")] = 64,
+    fpr: Annotated[float, Parameter(help="With --fit, the false-alarm rate of each monitor.")] = 0.01,
+    name: Name = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Principles that replies must keep to: their monitors fitted, what they find, and what keeping them costs."""
+    from monoscope import constituting
+    from monoscope.core.errors import BadRequest
+    from monoscope.printing_constitution import constitution_text
+
+    if not fit and prompts is None:
+        raise BadRequest("Give --fit to fit monitors, --prompts F.jsonl to measure, or both.")
+    place, result = Run(run), {}
+    if fit:
+        result["fitted"] = constituting.fit_constitution(
+            place, file, fpr=fpr, seed=seed, name=name, progress=board(place)
+        )
+    if prompts is not None:
+        result |= constituting.measure_constitution(
+            place,
+            file,
+            prompts,
+            benign=benign,
+            max_tokens=max_tokens,
+            seed=seed,
+            name=name,
+            progress=board(place),
+        )
+    tell(result, as_json, constitution_text)

@@ -14,6 +14,7 @@ from monoscope.core.runtime import passing_computation
 from monoscope.dictionary.base import Dictionary
 from monoscope.model.transformer import LanguageModel
 from monoscope.render.tokens import display_units, text_parts, units_json
+from monoscope.safety.patrol import told_alerts
 from monoscope.serve.reading import read_ids
 from monoscope.steer.batcher import Batcher, Ticket
 from monoscope.steer.compare import proof_to_json
@@ -159,6 +160,7 @@ def _summary(  # noqa: PLR0913
         "edits": [proof_to_json(proof) for proof in steered.proof],
         "finish_reason": {"baseline": plain.finish_reason, "steered": steered.finish_reason},
         "tokens": {"baseline": len(plain.ids), "steered": len(steered.ids)},
+        "alerts": {"baseline": told_alerts(plain.alerts), "steered": told_alerts(steered.alerts)},
         "seconds": round(seconds, 3),
         "first_difference": _first_difference(differs_at, pair),
         "mean_residual_norm": dictionary.stats.mean_norm,
