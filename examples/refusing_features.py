@@ -43,7 +43,7 @@ from monoscope.safety.examples import Example
 from monoscope.safety.pooling import columns_of
 from monoscope.safety.reading import Reading, read_examples
 from monoscope.safety.statistics import area, binomial_interval
-from monoscope.stages import TextRequest, harvest
+from monoscope.stages import HARVEST_DTYPE, TextRequest, harvest
 from monoscope.steer.edits import Edit
 from monoscope.steer.resolve import Move, push_at, resolve
 from monoscope.train.recipes import Recipe
@@ -52,10 +52,8 @@ from monoscope.training import Source, train_dictionaries
 NAME, CHAT = "refusing", "talks"
 SCOPE = "everywhere"
 HANDFUL, TWENTY = 5, 20
-UP = (0.1, 0.15, 0.2, 0.3, 0.4)
-DOWN = (0.1, 0.15, 0.2, 0.25, 0.3)
-# Amplified scam features must leave the text readable, and a complying answer is one that does not refuse.
-KEEP, CONTINUE_TOKENS = 0.6, 600_000
+UP, DOWN = (0.15, 0.3), (0.15, 0.25)
+KEEP, CONTINUE_TOKENS = 0.6, 400_000
 TALK_TOKENS = 60_000
 
 
@@ -75,7 +73,7 @@ def prepare(base: Run, run: Run, source: str, board: Board) -> tuple[LanguageMod
             target = run.path / part / folder.name
             if not target.exists():
                 shutil.copytree(folder, target, copy_function=_linked)
-    model = load_model(source)
+    model = load_model(source, dtype=HARVEST_DTYPE)
     talks = run.path / "talks.jsonl"
     if not talks.is_file():
         asked = [*prompts("scam_tasks", "train", FRAMES, 2), *prompts("lookalike_tasks", "train", FRAMES, 2)]
@@ -86,15 +84,10 @@ def prepare(base: Run, run: Run, source: str, board: Board) -> tuple[LanguageMod
             if said.strip()
         ]
         talks.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    site = (
-        base.provenance(first)["site"]
-        if "site" in base.provenance(first)
-        else str(load_dictionary(base.dictionary(first)).site)
-    )
+    old = load_dictionary(base.dictionary(first))
     wanted = TextRequest(str(talks), TALK_TOKENS, own_share=0.0, template_share=0.5)
-    found = harvest(run, source, site, wanted, name=CHAT, progress=board)
+    found = harvest(run, source, str(old.site), wanted, name=CHAT, progress=board)
     if NAME not in run.names("dictionaries", "monoscope.json"):
-        old = load_dictionary(run.dictionary(first))
         recipe = Recipe(latents=old.n_latents, k=int(old.settings.get("k", 32)), tokens=CONTINUE_TOKENS)
         train_dictionaries(
             run, [recipe], Source(found["activations"], start=first, keep=KEEP), name=NAME, progress=board

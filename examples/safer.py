@@ -39,6 +39,7 @@ from monoscope.safety.examples import Example, split_by_group, suite
 from monoscope.safety.fitting import Manner, fit_detector
 from monoscope.safety.reading import read_examples
 from monoscope.safety.statistics import area, binomial_interval, conformal_threshold
+from monoscope.stages import HARVEST_DTYPE
 from monoscope.steer.edits import Edit
 from monoscope.steer.engine import generate
 from monoscope.steer.request import Request
@@ -151,7 +152,7 @@ def main() -> None:
     parser.add_argument("--features", type=Path, help="features.json of refusing_features.py (RUN/features.json)")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
-    model, run = load_model(chosen.model), Run(chosen.run)
+    model, run = load_model(chosen.model, dtype=HARVEST_DTYPE), Run(chosen.run)
     dictionary = load_dictionary(run.dictionary(chosen.dictionary))
     refusal = read_json(chosen.features or chosen.run / "features.json")["features"][0]["feature"]
     result = compare(model, dictionary, refusal, chosen.seed)
