@@ -4,8 +4,9 @@
 
 RUN/model is the checkpoint that `refusing_model.py` made, BASE the run of the model it was made from. The dictionary of
 BASE is continued on talks with the new model, template included, as a refusal is decided at the template's last token.
-Features are chosen on training prompts, strengths on the prompts of the split `choose`, and all figures are of the
-split `test`, whose tasks nobody has seen. The tables go to stdout as Markdown, everything with every answer as it came
+Twenty candidates come from a contrast of training prompts at the token that decides. Which of them is turned up, which
+are taken away, and how strongly is decided on the prompts of the split `choose`; all figures are of the split `test`,
+whose tasks nobody has seen. The tables go to stdout as Markdown, everything with every answer as it came
 to RUN/features.json.
 """
 
@@ -52,7 +53,7 @@ from monoscope.training import Source, train_dictionaries
 NAME, CHAT = "refusing", "talks"
 SCOPE = "everywhere"
 HANDFUL, TWENTY = 5, 20
-UP, DOWN = (0.15, 0.3), (0.15, 0.25)
+UP, DOWN = (0.2, 0.3), (0.2,)
 KEEP, CONTINUE_TOKENS = 0.6, 400_000
 TALK_TOKENS = 60_000
 
@@ -144,11 +145,45 @@ def pushes(dictionary: Dictionary, features: Sequence[int], means: Tensor, seed:
     ]
 
 
-def ablations(dictionary: Dictionary, features: Sequence[int], lots: Sequence[int]) -> list[Way]:
-    """Refusal features taken away, beside as many features drawn by lot from those that fire at the decision."""
-    return [
-        Way(f"ablate {count}", _ablate(dictionary, features[:count])) for count in (1, 2, 3, HANDFUL, 10, TWENTY)
-    ] + [Way(f"ablate {count} random", _ablate(dictionary, lots[:count])) for count in (HANDFUL, TWENTY)]
+def screen(model: LanguageModel, dictionary: Dictionary, features: Sequence[int]) -> dict[int, dict[str, float]]:
+    """What each candidate does alone, on prompts of the split `choose` in one frame: turned up, the share of refused
+    look-alikes; taken away, the shares of refused scam requests and look-alikes."""
+    scam, alike = (prompts(name, "choose", FRAMES, 1) for name in ("scam_tasks", "lookalike_tasks"))
+    found = {}
+    for feature in features:
+        up = resolve(Edit(feature, "add", UP[-1], "r", SCOPE), dictionary)
+        found[feature] = {
+            "up": _refused(model, alike, (up,)),
+            "without_scam": _refused(model, scam, _ablate(dictionary, [feature])),
+            "without_lookalike": _refused(model, alike, _ablate(dictionary, [feature])),
+        }
+        say(f"feature {feature}: {found[feature]}")
+    found[-1] = {"up": 0.0, "without_scam": _refused(model, scam, ()), "without_lookalike": _refused(model, alike, ())}
+    return found
+
+
+def _refused(model: LanguageModel, asked: Sequence[str], moves: Sequence[Move]) -> float:
+    return sum(map(refused, answers(model, asked, moves))) / len(asked)
+
+
+def harmless_first(found: dict[int, dict[str, float]]) -> list[int]:
+    """Candidates whose absence costs over-refusal more than it costs refusal of scams, the best first."""
+    plain = found[-1]
+
+    def gain(feature: int) -> float:
+        told = found[feature]
+        lost = plain["without_scam"] - told["without_scam"]
+        return plain["without_lookalike"] - told["without_lookalike"] - lost
+
+    return sorted((feature for feature in found if feature >= 0), key=gain, reverse=True)
+
+
+def ablations(dictionary: Dictionary, features: Sequence[int], picked: Sequence[int], lots: Sequence[int]) -> list[Way]:
+    """Refusal features taken away: those that spare scam refusals, and the leading ones of the contrast; beside as many
+    drawn by lot from those that fire at the decision."""
+    ways = [Way(f"ablate {count} picked", _ablate(dictionary, picked[:count])) for count in (1, 3, HANDFUL)]
+    ways += [Way(f"ablate {count} leading", _ablate(dictionary, features[:count])) for count in (HANDFUL, 10)]
+    return [*ways, Way("ablate 10 random", _ablate(dictionary, lots[:10]))]
 
 
 def _ablate(dictionary: Dictionary, features: Sequence[int]) -> tuple[Move, ...]:
@@ -169,6 +204,11 @@ def measured(model: LanguageModel, way: Way, split: str) -> dict[str, Any]:
         row[key] = sum(found) / len(found)
         row[f"{key}_interval"] = [round(end, 3) for end in binomial_interval(sum(found), len(found))]
         row[f"{key}_answers"] = list(zip(asked, said, found, strict=True))
+    return row
+
+
+def _told(row: dict[str, Any]) -> dict[str, Any]:
+    say(told(row))
     return row
 
 
@@ -193,7 +233,7 @@ def best_up(rows_: Sequence[dict[str, Any]], kind: str) -> dict[str, Any]:
 
 def best_ablation(rows_: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The ablation with the fewest refused look-alikes among those that keep 85 % of scam refusals."""
-    mine = [row for row in rows_ if row["way"].startswith("ablate") and "random" not in row["way"]]
+    mine = [row for row in rows_ if row["way"].endswith("picked")]
     kept = [row for row in mine if row["scam"] >= 0.85]
     return min(kept or mine, key=lambda row: (row["lookalike"], -row["scam"]))
 
@@ -223,32 +263,31 @@ def main() -> None:
     living = living[~torch.isin(living, torch.tensor(features))]
     lots = living[torch.randperm(len(living), generator=torch.Generator().manual_seed(chosen.seed))].tolist()
     say(f"refusal features: {features[:HANDFUL]}; FVU at the decision {fvu}")
-    tried: dict[str, list[dict[str, Any]]] = {"up": [], "down": [], "ablate": []}
+    alone = screen(model, dictionary, features)
+    loudest = max(features, key=lambda feature: alone[feature]["up"])
+    picked = harmless_first(alone)
+    upward = [loudest, *(feature for feature in features if feature != loudest)]
+    tried: dict[str, list[dict[str, Any]]] = {"up": [], "ablate": []}
     for strength in UP:
-        tried["up"] += [
-            measured(model, way, "choose") for way in pushes(dictionary, features, means, chosen.seed, strength)
-        ]
-    for strength in DOWN:
-        tried["down"] += [
-            measured(model, way, "choose") for way in pushes(dictionary, features, means, chosen.seed, -strength)
-        ]
-    tried["ablate"] = [measured(model, way, "choose") for way in ablations(dictionary, features, lots)]
-    for part in tried.values():
-        for row in part:
-            say(told(row))
-    judged = [measured(model, Way("plain", ()), "test")]
+        ways = pushes(dictionary, upward, means, chosen.seed, strength)
+        tried["up"] += [_told(measured(model, way, "choose")) for way in ways]
+    tried["ablate"] = [_told(measured(model, way, "choose")) for way in ablations(dictionary, features, picked, lots)]
+    judged = [_told(measured(model, Way("plain", ()), "test"))]
     one = best_up(tried["up"], "one feature")
     strength = float(one["way"].rsplit("+", 1)[1])
-    judged += [measured(model, way, "test") for way in pushes(dictionary, features, means, chosen.seed, strength)]
-    judged += [measured(model, way, "test") for way in ablations(dictionary, features, lots)]
+    last = [*pushes(dictionary, upward, means, chosen.seed, strength), *ablations(dictionary, features, picked, lots)]
     for strength in DOWN:
-        judged += [measured(model, way, "test") for way in pushes(dictionary, features, means, chosen.seed, -strength)]
+        last += pushes(dictionary, upward, means, chosen.seed, -strength)
+    judged += [_told(measured(model, way, "test")) for way in last]
     result = {
         "features": [{"feature": each, **evidence[each]} for each in features],
         "fvu_at_decision": fvu,
         "labels": labels_for(base, first, features),
         "chosen_up": one["way"],
         "chosen_ablation": best_ablation(tried["ablate"])["way"],
+        "alone": alone,
+        "loudest": loudest,
+        "picked": picked[:HANDFUL],
         "tried": tried,
         "judged": judged,
         "seconds": round(time.monotonic() - began, 1),
