@@ -70,10 +70,12 @@ def diff(  # noqa: PLR0913
         found.firings, candidates(found.firings_a, found.firings_b, found.overlap), seed=seed, progress=progress
     )
     order = _by_effect(found, tested, torch.nonzero(tested.q <= Q).flatten())
-    gone = sorted((q, feature) for feature, q in q_context.items() if q <= Q and float(tested.q[feature]) > Q)
-    listed, elsewhere = order[:limit], [feature for _, feature in gone][:limit]
+    gone = [feature for feature, q in q_context.items() if q <= Q and float(tested.q[feature]) > Q]
+    gone.sort(key=lambda feature: (q_context[feature], float(found.overlap[feature])))
+    listed, elsewhere = order[:limit], gone[:limit]
     result = {
         **_heading(pair, other, found, text, unit),
+        "template": template,
         "least": least,
         "changed": len(order),
         "tested": int((found.firings_a + found.firings_b > 0).sum()),

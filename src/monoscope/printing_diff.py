@@ -39,7 +39,7 @@ def _warnings(result: dict[str, Any]) -> list[str]:
             f"The dictionary does not speak for B on this text: it leaves {_share(result['fvu_b'])} unexplained, and "
             f"{_share(result['fvu_a'])} of A; what follows may be the dictionary's failure and not the model's change."
         )
-    elif result["valid_template"] is False:
+    elif result["template"] and result["valid_template"] is False:
         lines.append(
             f"At template tokens the dictionary does not speak for B: it leaves {_share(result['fvu_template_b'])} "
             f"unexplained there, and {_share(result['fvu_template_a'])} of A; --no-template leaves them out."

@@ -280,6 +280,9 @@ def test_a_dictionary_that_no_longer_fits_is_told_first(planted, retrained) -> N
     found = diff(Run(planted.folder), retrained, tokens=2000)
     worse = {**found, "valid": False, "fvu_b": 2 * found["fvu_a"]}
     assert diff_text(worse).startswith("The dictionary does not speak for B on this text")
+    there = {**found, "valid_template": False, "fvu_template_a": 0.05, "fvu_template_b": 0.2}
+    assert diff_text(there).startswith("At template tokens the dictionary does not speak for B")
+    assert "does not speak" not in diff_text({**there, "template": False})
 
 
 def test_models_that_cannot_be_compared_are_refused(planted, tmp_path) -> None:
