@@ -8,6 +8,7 @@ from monoscope.core.errors import ArtifactNotFound, BadRequest, MonoscopeError, 
 from monoscope.core.run import Run, checked_name
 from monoscope.dictionary.base import Dictionary
 from monoscope.dictionary.shelf import dictionary_digest, load_dictionary
+from monoscope.monitoring import labels_for
 from monoscope.safety.alert import BLOCK, FLAG, WATCH
 from monoscope.safety.alerts import AlertFile
 from monoscope.safety.constitution import Principle, load_constitution
@@ -122,8 +123,15 @@ class Stations:
         name = self._run.choose_dictionary(named if named is not None else self._shown)
         dictionary, digest = self._open(name)
         found = load_monitors(path, dictionary=dictionary, name=name, digest=digest)
-        # A rule that nobody named is called "12 max".
-        return [replace(each, name=checked_name(each.name.replace(" ", "-")), dictionary=name) for each in found]
+        return [
+            replace(
+                each,
+                name=checked_name(each.name.replace(" ", "-")),  # a rule that nobody named is called "12 max"
+                dictionary=name,
+                labels=each.labels or labels_for(self._run, name, each.detector.features.tolist()),
+            )
+            for each in found
+        ]
 
     def _open(self, name: str) -> tuple[Dictionary, str]:
         if name not in self._opened:

@@ -210,13 +210,13 @@ def test_killed_again_and_again_no_alert_is_lost(tmp_path, hook):
         with contextlib.suppress(EOFError):
             while True:
                 written.add(f"a{heard.recv()}")
-        child.join(20)
+        child.join(60)
         assert child.exitcode == -9
         assert written <= set(ids_in(path))
     at.answers.clear()
     file = AlertFile(path)
     sender = Webhook(path, at.url, first_pause=0.01)
-    until(lambda: sender.undelivered == 0 and set(at.ids) >= set(ids_in(path)))
+    until(lambda: sender.undelivered == 0 and set(at.ids) >= set(ids_in(path)), 100.0)
     sender.close()
     file.close()
     assert len(written) > 50 and written <= set(at.ids)

@@ -1,6 +1,7 @@
 """Monitors at work in the server: what is flagged, blocked and written again, what is told, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import openai
@@ -179,37 +180,25 @@ def test_a_reply_that_always_breaks_a_principle_is_withheld(serving, firing, tmp
     assert [line["draft"] for line in lines_of(tmp_path)] == [0, 1, 2]
 
 
-@pytest.fixture(scope="module")
-def quiet(toy, books, firing):
-    """A conversation in whose plain reply nothing is loud, and that reply."""
-    for text in ("Where is London?", "Tell me of the sea.", "Who are you?", "The violin", "Write a story about bread."):
-        messages = [{"role": "user", "content": text}]
-        prompt, done = said(toy, messages)
-        x = toy.residual(torch.tensor([[*prompt, *done.ids]]), books.dictionary().site)[0, len(prompt) :].float()
-        loudest = float(books.dictionary().activations_of(x, torch.tensor([firing[0]])).max())
-        if loudest < 0.8 * firing[1]:
-            return messages, done
-    raise AssertionError("the feature fires whatever is asked")
-
-
-def test_a_better_draft_takes_the_place_of_a_bad_one(serving, toy, firing, quiet, tmp_path, monkeypatch):
+def test_a_better_draft_takes_the_place_of_a_bad_one(serving, toy, firing, tmp_path, monkeypatch):
     """What the model says once the principle is named is told, and nothing of the first draft."""
-    client, (messages, other), seen = serving(constitution=constitution(tmp_path, firing)), quiet, []
-    original = room.render_chat
+    client, seen, short = serving(constitution=constitution(tmp_path, firing)), [], {**GREEDY, "max_tokens": firing[2]}
+    prompt, _ = said(toy)
+    other = generate(toy, None, [Request(prompt, **PLAIN, **short)])[0]
 
-    def rendered(model, given, **more):
-        seen.append(given)
-        return original(model, messages, **more)  # the toy does not obey
+    def obedient(model, messages, fired, request):
+        """The toy does not obey, so its second draft ends before it is loud."""
+        seen.append((messages, [principle.sentence for principle in fired]))
+        return replace(request, max_tokens=firing[2])
 
-    monkeypatch.setattr(room, "render_chat", rendered)
+    monkeypatch.setattr("monoscope.serve.v1_redrafting.next_draft", obedient)
     answer = ChatAnswer.model_validate(chat(client, n=2, seed=1).json())
     for choice in answer.choices:
         assert (choice.message.content, choice.finish_reason) == (other.text, other.finish_reason)
     assert [(alert.choice, alert.action, alert.draft) for alert in answer.monoscope.alerts] == [
         (0, "redraft", 0), (1, "redraft", 0),
     ]  # fmt: skip
-    system, *rest = seen[0]
-    assert system["role"] == "system" and "Say nothing loud." in system["content"] and rest == HELLO
+    assert seen[0] == (tuple(HELLO), ["Say nothing loud."])
     text, _, _ = streamed(chat(client, stream=True))
     assert text == other.text
 

@@ -32,6 +32,7 @@ p,ul{margin:.4rem 0;max-width:46rem}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.92rem}
 th,td{padding:.25rem .7rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+th{white-space:normal!important;vertical-align:bottom;max-width:7rem}
 th:first-child,td:first-child,td.word,th.word{text-align:left}
 td.word{white-space:normal}
 a{color:var(--accent)}
