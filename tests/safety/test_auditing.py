@@ -11,6 +11,7 @@ import pytest
 from monoscope import auditing
 from monoscope.cli import run_command
 from monoscope.core.run import Run
+from monoscope.safety import concept_audit
 from monoscope.safety.audit_page import audit_html
 from monoscope.safety.comparison import WAYS
 
@@ -31,6 +32,14 @@ def place(planted, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("audit") / "run"
     shutil.copytree(planted.folder, folder)
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _two_folds():
+    """As many as tell whether folds are kept apart."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(concept_audit, "FOLDS", 2)
+        yield
 
 
 @pytest.fixture(scope="module")

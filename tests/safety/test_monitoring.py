@@ -114,10 +114,12 @@ def test_score_flags_the_concept_and_says_why(fitted, place, texts, planted, ask
         assert {"id", "score", "flagged", "tokens"} <= set(row)
         assert row["flagged"] == (row["score"] > found["threshold"][0])
         scores = [score for _, score in row["tokens"]]
-        assert row["score"] == pytest.approx(max(scores[3:]), abs=1e-4), "the default warm-up is four tokens"
+        assert row["score"] == pytest.approx(max(scores[min(15, len(scores) - 1) :]), abs=1e-4), "from the sixteenth on"
         if row["flagged"]:
             assert scores[row["first_token"]] > found["threshold"][0]
-            assert all(score <= found["threshold"][0] for score in scores[3 : row["first_token"]])
+            assert all(
+                score <= found["threshold"][0] for score in scores[min(15, len(scores) - 1) : row["first_token"]]
+            )
             assert row["why"][0][0] == planted.numbers[CONCEPT]
         else:
             assert row["first_token"] is None
@@ -146,13 +148,13 @@ def test_report_on_texts_of_another_source(fitted, place, texts, asks) -> None:
 
 def test_the_shares_told_explain_the_score_told(fitted, place, tmp_path, asks) -> None:
     """An alarm early in a text that goes on about other things is explained by what was there when it was raised."""
-    storm = " ".join(["The storm sees the snow."] * 2)
+    storm = " ".join(["The storm sees the snow."] * 4)
     path = write_texts(
         tmp_path / "t.jsonl", [Example("t", False, f"{storm} {' '.join(['The king has a bank.'] * 20)}")]
     )
     row = asks("monitor", "score", place, "--monitor", fitted["path"], "--input", path)["texts"][0]
     bias = json.loads(fitted["path"].read_text())["bias"]
-    assert row["first_token"] < 12
+    assert row["first_token"] < 24
     assert sum(share for _, share in row["why"]) + bias == pytest.approx(row["score"], abs=1e-3)
 
 
@@ -255,7 +257,7 @@ def test_files_that_will_not_do(place, texts, tmp_path, refused) -> None:
         (("--statistic", "sum"), "There is no statistic 'sum'"),
         (("--features", "0"), "A detector needs at least one feature, not 0."),
         (("--part", "middle"), "There is no part 'middle' of a text"),
-        (("--window", "0"), "window 0 and warm_up 4 must be numbers of tokens from 1"),
+        (("--window", "0"), "window 0 and warm_up 16 must be numbers of tokens from 1"),
         (("--name", "other"), "has no dictionary named 'other'; there are planted."),
         (("--out", "m.txt"), "--out m.txt must end in .json"),
     ],

@@ -87,10 +87,10 @@ class AllFeatures:
 
 
 def random_features(pooled: SparseCode, positive: Bool[Tensor, "texts"], count: int, *, seed: int = 0) -> list[int]:
-    """Features drawn by lot from those that fire in a few of these texts: what luck alone would name. Where fewer fire,
-    some come more than once."""
+    """Features drawn by lot from those that fire in a few of these texts: what luck alone would name; all of them
+    where fewer fire."""
     fires = firing_texts(pooled)
     living = torch.nonzero(fires >= max(2, min(10, len(positive) // 20))).flatten()
     living = living if len(living) else torch.nonzero(fires > 0).flatten()
-    drawn = torch.randperm(len(living), generator=random_stream(seed, "random features"))
-    return living[drawn[torch.arange(count) % max(1, len(drawn))]].tolist() if len(drawn) else []
+    drawn = torch.randperm(len(living), generator=random_stream(seed, "random features"))[:count]
+    return living[drawn].tolist()

@@ -69,6 +69,8 @@ def fit_ways(reading: Reading, examples: Sequence[Example], *, manner: Manner = 
     pooled = pool_features(reading, "mean")
     feature, sign = _best(pooled, positive)
     drawn = random_features(pooled, positive, _RANDOM, seed=seed)
+    # As many lots in every fit, so that the scores of several can be put together.
+    drawn = [drawn[place % len(drawn)] for place in range(_RANDOM)]
     table = columns_of(pooled, torch.tensor(drawn, dtype=torch.long))
     fitted = Fitted(
         feature,

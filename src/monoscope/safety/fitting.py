@@ -17,7 +17,6 @@ from monoscope.safety.reading import Reading
 
 KINDS = ("features", "probe", "both")
 MOST_FEATURES = 20
-_INNER_FOLDS = 4
 _NONE = torch.zeros(0, dtype=torch.long)
 
 
@@ -106,7 +105,10 @@ def _fit_both(reading: Reading, positive: Tensor, folds: Sequence[int], manner: 
     """The two parts fitted on everything, their weights on texts that neither part was fitted on."""
     features = _fit_features(reading, positive, folds, manner)
     probe = _fit_probe(reading, positive, folds, manner)
-    held = held_scores(reading, positive, folds, [replace(manner, kind=kind) for kind in ("features", "probe")])
+    # Two weights need no more than halves, each scored by fits on the other.
+    halves = [fold % 2 for fold in folds]
+    parts = [replace(manner, kind=kind) for kind in ("features", "probe")]
+    held = held_scores(reading, positive, halves, parts, inner=folds)
     both = fit_nonnegative((held - held.min(0).values) / _spread(held), positive)
     weights = both.weights / _spread(held)
     bias = both.bias - float(weights @ held.min(0).values)
@@ -125,20 +127,21 @@ def _spread(scores: Float[Tensor, "texts ways"]) -> Float[Tensor, "ways"]:
 
 
 def held_scores(
-    reading: Reading, positive: Bool[Tensor, "texts"], folds: Sequence[int], manners: Sequence[Manner]
+    reading: Reading,
+    positive: Bool[Tensor, "texts"],
+    folds: Sequence[int],
+    manners: Sequence[Manner],
+    *,
+    inner: Sequence[int] = (),
 ) -> Float[Tensor, "texts ways"]:
-    """The score of each text by detectors that were fitted on the other folds."""
-    place = torch.tensor(folds)
+    """The score of each text by detectors that were fitted on the other folds; `inner` are the folds by which those
+    choose their penalties, the same ones where none are given."""
+    place, within = torch.tensor(folds), torch.tensor(inner or folds)
     scores = torch.zeros(len(positive), len(manners), dtype=torch.double)
     for fold in sorted(set(folds)):
         held, rest = torch.nonzero(place == fold).flatten(), torch.nonzero(place != fold).flatten()
-        inner, outer = reading.choose(rest), reading.choose(held)
-        inner_folds = [number % _INNER_FOLDS for number in _ranks(place[rest])]
+        mine, others = reading.choose(rest), reading.choose(held)
         for way, manner in enumerate(manners):
-            detector = fit_detector(inner, positive[rest], inner_folds, manner)
-            scores[held, way] = score_texts(detector, outer)
+            detector = fit_detector(mine, positive[rest], within[rest].tolist(), manner)
+            scores[held, way] = score_texts(detector, others)
     return scores
-
-
-def _ranks(folds: Tensor) -> list[int]:
-    return torch.unique(folds, return_inverse=True)[1].tolist()

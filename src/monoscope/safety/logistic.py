@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 _STEPS = 40
-_PATH, _PATH_END = 40, 1e-3
-_SWEEPS = 400
+_PATH, _PATH_END = 20, 1e-3
+_SWEEPS = 200
 _CANDIDATES = 256
 
 
