@@ -58,7 +58,11 @@ def test_the_first_page(client, books):
     assert queries
     for query in queries:
         assert client.get(query).text.count("data-item") >= 1
-    assert found.text.count("Steer") > 2
+    # Which features of the toy are worth showing first depends on the processor it was trained on.
+    verbs = [a["href"] for a in found.all("a") if a.get("href", "").startswith("/steer?add=")]
+    shown = [str(each.feature) for each in books.atlas().highlights()]
+    assert shown
+    assert [re.findall(r"add=(\d+)", verb)[0] for verb in verbs] == shown
 
 
 def test_the_stored_pair_and_the_figures(run, books):
