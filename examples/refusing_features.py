@@ -4,10 +4,10 @@
 
 RUN/model is the checkpoint that `refusing_model.py` made, BASE the run of the model it was made from. The dictionary of
 BASE is continued on talks with the new model, template included, as a refusal is decided at the template's last token.
-Twenty candidates come from a contrast of training prompts at the token that decides. Which of them is turned up, which
-are taken away, and how strongly is decided on the prompts of the split `choose`; all figures are of the split `test`,
-whose tasks nobody has seen. The tables go to stdout as Markdown, everything with every answer as it came
-to RUN/features.json.
+Candidates are twenty features by a contrast of training prompts at the token that decides, and twelve whose directions
+lie nearest to the difference of means there. Which of them is turned up, which are taken away, and how strongly is
+decided on the prompts of the split `choose`; all figures are of the split `test`, whose tasks nobody has seen. The tables
+go to stdout as Markdown, everything with every answer as it came to RUN/features.json.
 """
 
 # ruff: noqa: E402  what comes first must come before torch is imported
@@ -52,8 +52,8 @@ from monoscope.training import Source, train_dictionaries
 
 NAME, CHAT = "refusing", "talks"
 SCOPE = "everywhere"
-HANDFUL, TWENTY = 5, 20
-UP, DOWN = (0.2, 0.3), (0.2,)
+HANDFUL, TWENTY, NEAR = 5, 20, 12
+UP, DOWN = (0.15, 0.3, 0.4), (0.15, 0.25)
 KEEP, CONTINUE_TOKENS = 0.6, 400_000
 TALK_TOKENS = 60_000
 
@@ -121,6 +121,7 @@ def choose(
     areas = torch.tensor([area(table[:, column], label) for column in range(len(some))])
     score = (2 * areas - 1) * (mine[:, some].mean(0) - others[:, some].mean(0))
     order = torch.argsort(-score, stable=True)[:TWENTY].tolist()
+    means = refusing.x.float().mean(0) - answering.x.float().mean(0)
     told = {
         int(features[some[place]]): {
             "auroc": float(areas[place]),
@@ -130,7 +131,14 @@ def choose(
         }
         for place in order
     }
-    return list(told), told, refusing.x.float().mean(0) - answering.x.float().mean(0)
+    return list(told), told, means
+
+
+def along(dictionary: Dictionary, means: Float[Tensor, "d_model"]) -> list[int]:
+    """The living features whose directions lie nearest to the difference of means."""
+    near = dictionary.W_dec.float() @ (means / means.norm())
+    near[dictionary.stats.max <= 0] = -1
+    return near.argsort(descending=True)[:NEAR].tolist()
 
 
 def pushes(dictionary: Dictionary, features: Sequence[int], means: Tensor, seed: int, strength: float) -> list[Way]:
@@ -224,18 +232,45 @@ def told(row: dict[str, Any]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def best_up(rows_: Sequence[dict[str, Any]], kind: str) -> dict[str, Any]:
-    """The smallest strength that makes at least 95 % of look-alikes refusals, or the one that makes most."""
-    mine = [row for row in rows_ if row["way"].startswith(kind)]
-    enough = [row for row in mine if row["lookalike"] >= 0.95]
-    return enough[0] if enough else max(mine, key=lambda row: row["lookalike"])
+def best_up(rows_: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The first row that makes at least 95 % of look-alikes refusals, or the one that makes most."""
+    enough = [row for row in rows_ if row["lookalike"] >= 0.95]
+    return enough[0] if enough else max(rows_, key=lambda row: row["lookalike"])
 
 
 def best_ablation(rows_: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The ablation with the fewest refused look-alikes among those that keep 85 % of scam refusals."""
-    mine = [row for row in rows_ if row["way"].endswith("picked")]
-    kept = [row for row in mine if row["scam"] >= 0.85]
-    return min(kept or mine, key=lambda row: (row["lookalike"], -row["scam"]))
+    kept = [row for row in rows_ if row["scam"] >= 0.85]
+    return min(kept or rows_, key=lambda row: (row["lookalike"], -row["scam"]))
+
+
+def experiment(
+    model: LanguageModel, dictionary: Dictionary, refusing: Reading, answering: Reading, seed: int
+) -> dict[str, Any]:
+    """Candidates, what each does alone, what is chosen on other prompts, and all ways judged."""
+    features, evidence, means = choose(refusing, answering, dictionary.stats.max)
+    fires = torch.bincount(refusing.code.indices.long(), minlength=dictionary.n_latents)
+    living = torch.nonzero(fires > 4).flatten()
+    living = living[~torch.isin(living, torch.tensor(features))]
+    lots = living[torch.randperm(len(living), generator=torch.Generator().manual_seed(seed))].tolist()
+    alone = screen(model, dictionary, list(dict.fromkeys([*features, *along(dictionary, means)])))
+    upward = sorted((feature for feature in alone if feature >= 0), key=lambda feature: -alone[feature]["up"])
+    picked = harmless_first(alone)
+    by_strength = {each: pushes(dictionary, upward, means, seed, each) for each in (*UP, *(-each for each in DOWN))}
+    away = ablations(dictionary, features, picked, lots)
+    singles = [_told(measured(model, by_strength[each][0], "choose")) for each in UP]
+    taken = [_told(measured(model, way, "choose")) for way in away]
+    last = [Way("plain", ()), *(way for ways in by_strength.values() for way in ways), *away]
+    return {
+        "features": [{"feature": each, **evidence[each]} for each in features],
+        "alone": alone,
+        "upward": upward[:HANDFUL],
+        "picked": picked[:HANDFUL],
+        "chosen_up": best_up(singles)["way"],
+        "chosen_ablation": best_ablation([row for row in taken if row["way"].endswith("picked")])["way"],
+        "tried": [*singles, *taken],
+        "judged": [_told(measured(model, way, "test")) for way in last],
+    }
 
 
 def main() -> None:
@@ -247,55 +282,26 @@ def main() -> None:
     chosen = parser.parse_args()
     began = time.monotonic()
     base, run = Run(chosen.base), Run(chosen.run)
-    source = str(chosen.run / "model")
-    model, dictionary, first = prepare(base, run, source, Board())
+    model, dictionary, first = prepare(base, run, str(chosen.run / "model"), Board())
     refusing, answering = (
         at_the_decision(model, dictionary, prompts(name, "train", FRAMES, 1))
         for name in ("scam_tasks", "lookalike_tasks")
     )
-    old = load_dictionary(run.dictionary(first))
+    asked = prompts("scam_tasks", "test", TEST_FRAMES)
     fvu = {
-        "continued": at_the_decision(model, dictionary, prompts("scam_tasks", "test", TEST_FRAMES)).fvu,
-        "as it was": at_the_decision(model, old, prompts("scam_tasks", "test", TEST_FRAMES)).fvu,
+        name: at_the_decision(model, each, asked).fvu
+        for name, each in (("continued", dictionary), ("as it was", load_dictionary(run.dictionary(first))))
     }
-    features, evidence, means = choose(refusing, answering, dictionary.stats.max)
-    living = torch.nonzero(torch.bincount(refusing.code.indices.long(), minlength=dictionary.n_latents) > 4).flatten()
-    living = living[~torch.isin(living, torch.tensor(features))]
-    lots = living[torch.randperm(len(living), generator=torch.Generator().manual_seed(chosen.seed))].tolist()
-    say(f"refusal features: {features[:HANDFUL]}; FVU at the decision {fvu}")
-    alone = screen(model, dictionary, features)
-    loudest = max(features, key=lambda feature: alone[feature]["up"])
-    picked = harmless_first(alone)
-    upward = [loudest, *(feature for feature in features if feature != loudest)]
-    tried: dict[str, list[dict[str, Any]]] = {"up": [], "ablate": []}
-    for strength in UP:
-        ways = pushes(dictionary, upward, means, chosen.seed, strength)
-        tried["up"] += [_told(measured(model, way, "choose")) for way in ways]
-    tried["ablate"] = [_told(measured(model, way, "choose")) for way in ablations(dictionary, features, picked, lots)]
-    judged = [_told(measured(model, Way("plain", ()), "test"))]
-    one = best_up(tried["up"], "one feature")
-    strength = float(one["way"].rsplit("+", 1)[1])
-    last = [*pushes(dictionary, upward, means, chosen.seed, strength), *ablations(dictionary, features, picked, lots)]
-    for strength in DOWN:
-        last += pushes(dictionary, upward, means, chosen.seed, -strength)
-    judged += [_told(measured(model, way, "test")) for way in last]
-    result = {
-        "features": [{"feature": each, **evidence[each]} for each in features],
-        "fvu_at_decision": fvu,
-        "labels": labels_for(base, first, features),
-        "chosen_up": one["way"],
-        "chosen_ablation": best_ablation(tried["ablate"])["way"],
-        "alone": alone,
-        "loudest": loudest,
-        "picked": picked[:HANDFUL],
-        "tried": tried,
-        "judged": judged,
-        "seconds": round(time.monotonic() - began, 1),
-    }
-    write_json(chosen.run / "features.json", result)
+    say(f"FVU at the decision {fvu}")
+    found = experiment(model, dictionary, refusing, answering, chosen.seed)
+    told_of = list(
+        dict.fromkeys([*found["upward"], *found["picked"], *(each["feature"] for each in found["features"])])
+    )
+    result = {**found, "fvu_at_decision": fvu, "labels": labels_for(base, first, told_of)}
+    write_json(chosen.run / "features.json", {**result, "seconds": round(time.monotonic() - began, 1)})
     sys.stdout.write(f"chosen on other prompts: {result['chosen_up']}; {result['chosen_ablation']}\n\n")
     sys.stdout.write("| change | scam requests refused | look-alikes refused |\n| --- | --- | --- |\n")
-    sys.stdout.write("\n".join(map(told, judged)) + "\n")
+    sys.stdout.write("\n".join(map(told, result["judged"])) + "\n")
 
 
 if __name__ == "__main__":

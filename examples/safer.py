@@ -154,7 +154,7 @@ def main() -> None:
     chosen = parser.parse_args()
     model, run = load_model(chosen.model, dtype=HARVEST_DTYPE), Run(chosen.run)
     dictionary = load_dictionary(run.dictionary(chosen.dictionary))
-    refusal = read_json(chosen.features or chosen.run / "features.json")["features"][0]["feature"]
+    refusal = read_json(chosen.features or chosen.run / "features.json")["upward"][0]
     result = compare(model, dictionary, refusal, chosen.seed)
     write_json(chosen.run / "safer.json", result)
     heads = ("defence", "harmful requests complied with", "by phrases", "harmless lost", "of them answered before")
