@@ -6,7 +6,7 @@ RUN/model is the checkpoint that `refusing_model.py` made, BASE the run of the m
 BASE is continued on talks with the new model, template included, as a refusal is decided at the template's last token.
 Candidates are twenty features by a contrast of training prompts at the token that decides, and twelve whose directions
 lie nearest to the difference of means there. Which of them is turned up, which are taken away, and how strongly is
-decided on the prompts of the split `choose`; all figures are of the split `test`, whose tasks nobody has seen. The tables
+decided on the prompts of the split `choose`; all figures are of the split `test`, whose tasks nobody has seen. Tables
 go to stdout as Markdown, everything with every answer as it came to RUN/features.json.
 """
 
