@@ -1,8 +1,9 @@
 """The safety page of a model: every concept through one run, kept one by one, and told as HTML and JSON."""
 
-import json
+import contextlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from monoscope.core.artifact import digest_of, holding, read_json, replacing, wr
 from monoscope.core.errors import BadRequest, MonoscopeError, SourceNotFound
 from monoscope.core.progress import SILENT, Progress
 from monoscope.core.run import Run
-from monoscope.monitoring import Pair, labels_for, open_reader, ordinary_texts
+from monoscope.pairing import Pair, labels_for, open_reader, ordinary_texts
 from monoscope.safety.audit_page import audit_html
 from monoscope.safety.concept_audit import Scene, audit_concept, concept_values
 from monoscope.safety.examples import SUITES, Example, labelled_lines, suite
@@ -43,31 +44,28 @@ def audit(  # noqa: PLR0913
     began = time.monotonic()
     wanted = _wanted(concepts, own)
     chosen = run.choose_dictionary(name)
-    folder = run.path / "audits" / chosen
     with holding(run.path):
-        pair = open_reader(run, chosen)
-        request = {"version": VERSION, "dictionary": pair.digest, "model": pair.model.digest, "seed": seed}
-        kept = {} if replacing_it else _kept(folder, request, wanted)
+        desk = _Desk(run, open_reader(run, chosen), wanted, seed)
+        kept = {} if replacing_it else desk.kept()
         left = [each for each in wanted if each not in kept]
-        ordinary_fvu = _ordinary_fvu(folder, request) if kept and not left else None
-        if left:
-            ordinary_fvu = _audit_each(run, pair, folder, request, left, wanted, kept, seed, progress, should_stop)
+        kept |= desk.audit(left, progress, should_stop) if left else {}
         found = [kept[each] for each in wanted]
+        pair = desk.pair
         result = {
             "concepts": found,
             "dictionary": chosen,
             "model": pair.source,
             "site": str(pair.dictionary.site),
             "latents": pair.dictionary.n_latents,
-            "fvu_ordinary": ordinary_fvu,
+            "fvu_ordinary": found[0]["fvu_ordinary"],
             "headlines": headlines(found),
             "seed": seed,
             "seconds": round(time.monotonic() - began, 1),
             "skipped": not left,
-            "report": str(folder / "audit.html"),
+            "report": str(desk.folder / "audit.html"),
         }
-        write_json(folder / "audit.json", result)
-        with replacing(folder / "audit.html") as aside:
+        write_json(desk.folder / "audit.json", result)
+        with replacing(desk.folder / "audit.html") as aside:
             aside.write_text(audit_html(result), encoding="utf-8")
     return result
 
@@ -83,59 +81,60 @@ def _wanted(concepts: Sequence[str], own: Sequence[Path]) -> dict[str, list[Exam
     return {each: suite(each) for each in shipped} | {path.stem: labelled_lines(path) for path in own}
 
 
-def _audit_each(  # noqa: PLR0913
-    run: Run,
-    pair: Pair,
-    folder: Path,
-    request: dict[str, Any],
-    left: Sequence[str],
-    wanted: dict[str, list[Example]],
-    kept: dict[str, dict[str, Any]],
-    seed: int,
-    progress: Progress,
-    should_stop: Callable[[], bool],
-) -> float:
-    """Audit the concepts that are left, each on the disk before the next begins; the FVU of ordinary text."""
-    ordinary = read_examples(pair.model, pair.dictionary, ordinary_texts(run, pair.name), progress=progress)
-    scene = Scene(pair.model, pair.dictionary, ordinary, seed)
-    fvu = round(ordinary.fvu, 4)
-    progress.start("audit", len(wanted), "concepts", already=len(kept))
-    for each in left:
-        if should_stop():
-            raise InterruptedError
-        concept = audit_concept(scene, each, wanted[each])
-        features = [feature for feature, _ in concept.features]
-        kept[each] = concept_values(concept, labels_for(run, pair.name, [*features, concept.leading]))
-        value = {"request": _request_of(request, wanted[each]), "fvu_ordinary": fvu, "concept": kept[each]}
-        write_json(folder / "concepts" / f"{each}.json", value)
-        progress.advance(1)
-    progress.finish()
-    return fvu
+@dataclass(frozen=True)
+class _Desk:
+    """Where the concepts of one audit are worked at, one file each."""
 
+    run: Run
+    pair: Pair
+    wanted: dict[str, list[Example]]
+    seed: int
 
-def _kept(folder: Path, request: dict[str, Any], wanted: dict[str, list[Example]]) -> dict[str, dict[str, Any]]:
-    """Concepts that were audited before with this very request on these very texts."""
-    found = {}
-    for each, examples in wanted.items():
-        try:
-            value = read_json(folder / "concepts" / f"{each}.json")
-        except MonoscopeError:
-            continue
-        if value.get("request") == json.loads(json.dumps(_request_of(request, examples))):
-            found[each] = value["concept"]
-    return found
+    @property
+    def folder(self) -> Path:
+        return self.run.path / "audits" / self.pair.name
 
+    def kept(self) -> dict[str, dict[str, Any]]:
+        """Concepts that were audited before with this very request on these very texts."""
+        found = {}
+        for each in self.wanted:
+            with contextlib.suppress(MonoscopeError):
+                value = read_json(self._file(each))
+                if value.get("request") == self._request(each):
+                    found[each] = value["concept"]
+        return found
 
-def _ordinary_fvu(folder: Path, request: dict[str, Any]) -> float | None:
-    for path in sorted((folder / "concepts").glob("*.json")):
-        value = read_json(path)
-        if all(value["request"].get(key) == found for key, found in request.items()):
-            return value["fvu_ordinary"]
-    return None
+    def audit(
+        self, left: Sequence[str], progress: Progress, should_stop: Callable[[], bool]
+    ) -> dict[str, dict[str, Any]]:
+        """Audit some concepts; each is on the disk before the next begins."""
+        pair, found = self.pair, {}
+        ordinary = read_examples(pair.model, pair.dictionary, ordinary_texts(self.run, pair.name), progress=progress)
+        scene = Scene(pair.model, pair.dictionary, ordinary, self.seed)
+        progress.start("audit", len(self.wanted), "concepts", already=len(self.wanted) - len(left))
+        for each in left:
+            if should_stop():
+                raise InterruptedError
+            concept = audit_concept(scene, each, self.wanted[each])
+            features = [feature for feature, _ in concept.features]
+            labels = labels_for(self.run, pair.name, [*features, concept.leading])
+            found[each] = {**concept_values(concept, labels), "fvu_ordinary": round(ordinary.fvu, 4)}
+            write_json(self._file(each), {"request": self._request(each), "concept": found[each]})
+            progress.advance(1)
+        progress.finish()
+        return found
 
+    def _file(self, concept: str) -> Path:
+        return self.folder / "concepts" / f"{concept}.json"
 
-def _request_of(request: dict[str, Any], examples: Sequence[Example]) -> dict[str, Any]:
-    return {**request, "texts": digest_of(list(examples))}
+    def _request(self, concept: str) -> dict[str, Any]:
+        return {
+            "version": VERSION,
+            "dictionary": self.pair.digest,
+            "model": self.pair.model.digest,
+            "seed": self.seed,
+            "texts": digest_of(self.wanted[concept]),
+        }
 
 
 def headlines(concepts: Sequence[dict[str, Any]]) -> list[str]:

@@ -16,7 +16,7 @@ from monoscope.harvest.packing import cut, good_starts
 from monoscope.harvest.token_store import TokenStore
 from monoscope.model.chat import render_chat
 from monoscope.model.transformer import LanguageModel, load_model
-from monoscope.monitoring import Pair, labels_for, open_reader
+from monoscope.pairing import Pair, labels_for, open_reader
 from monoscope.safety.differing import FEWEST_UNITS, Differing, Passage, Tested, changed_features, read_both
 from monoscope.safety.elsewhere import candidates, context_changes, moved_tokens
 from monoscope.stages import HARVEST_DTYPE

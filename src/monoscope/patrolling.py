@@ -8,7 +8,7 @@ from monoscope.core.errors import ArtifactNotFound, BadRequest, MonoscopeError, 
 from monoscope.core.run import Run, checked_name
 from monoscope.dictionary.base import Dictionary
 from monoscope.dictionary.shelf import dictionary_digest, load_dictionary
-from monoscope.monitoring import labels_for
+from monoscope.pairing import labels_for
 from monoscope.safety.alert import BLOCK, FLAG, WATCH
 from monoscope.safety.alerts import AlertFile
 from monoscope.safety.constitution import Principle, load_constitution

@@ -16,7 +16,7 @@ from monoscope.core.progress import SILENT, Progress
 from monoscope.core.run import Run
 from monoscope.effect.battery import Figure, held_windows, run_battery
 from monoscope.harvest.token_store import TokenStore
-from monoscope.monitoring import Pair, labels_for, open_reader
+from monoscope.pairing import Pair, labels_for, open_reader
 from monoscope.presetting import save_preset
 from monoscope.safety.examples import Example, split_by_group, texts_of
 from monoscope.safety.passages import (

@@ -42,6 +42,12 @@ def test_selecting_zeroes_the_other_columns(dense: Tensor, mask: int) -> None:
     assert found.n_latents == 11
 
 
+@given(dense_codes(), st.integers(0, 99))
+def test_taking_rows_is_indexing(dense: Tensor, seed: int) -> None:
+    rows = torch.randint(len(dense) or 1, (5 if len(dense) else 0,), generator=torch.Generator().manual_seed(seed))
+    assert torch.equal(SparseCode.from_dense(dense).take(rows).to_dense(), dense[rows])
+
+
 def test_negative_entries_are_not_active() -> None:
     code = SparseCode.from_dense(torch.tensor([[1.0, -2.0, 0.0], [0.0, 0.5, 3.0]]))
     assert code.indices.tolist() == [0, 1, 2]

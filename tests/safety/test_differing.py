@@ -15,7 +15,7 @@ from monoscope.diffing import check_models, diff, held_passages, text_passages
 from monoscope.harvest.token_store import TokenStore
 from monoscope.model.toy import build_toy, planted_directions
 from monoscope.model.transformer import load_model
-from monoscope.monitoring import open_reader
+from monoscope.pairing import open_reader
 from monoscope.printing_diff import diff_text
 from monoscope.safety.differing import Paired, Passage, changed_features, read_both
 from monoscope.safety.elsewhere import Firings, context_changes, moved_tokens, packed

@@ -11,8 +11,10 @@ import torch
 from monoscope.core.errors import ArtifactNotFound, BadRequest, Damaged, FeatureNotFound, MonoscopeError, RequestDiffers
 from monoscope.core.site import Site
 from monoscope.safety import monitor as room
+from monoscope.safety.baselines import BagOfWords, Lottery, Rivals
 from monoscope.safety.detector import Detector
-from monoscope.safety.monitor import MOST_REFERENCE, Monitor, Rivals, load_monitors, save_monitor
+from monoscope.safety.logistic import Linear
+from monoscope.safety.monitor import MOST_REFERENCE, Monitor, load_monitors, save_monitor
 
 DIGEST = "d" * 64
 
@@ -37,7 +39,9 @@ def made(kind: str = "both", **settings) -> Monitor:
         reference=torch.tensor([3.0, 1.0, 2.0], dtype=torch.double),
         labels={3: "cities", 1: ""},
         rivals=Rivals(
-            ("a", "b"), torch.tensor([0.5, -0.5]).double(), 0.2, torch.ones(48).double(), 1.5, (4, 2), (1, -1)
+            BagOfWords(("a", "b"), Linear(torch.tensor([0.5, -0.5]).double(), 0.2)),
+            Linear(torch.ones(48).double(), 1.5),
+            Lottery((4, 2), (1, -1)),
         ),
         request={"seed": 4},
         figures={"auroc": 0.9},

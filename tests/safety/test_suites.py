@@ -66,7 +66,7 @@ def test_words_alone_do_not_tell_the_labels_apart(name: str) -> None:
     for fold in range(3):
         rest, held = (torch.nonzero(mask).flatten().tolist() for mask in (place != fold, place == fold))
         inner = [example % 2 for example in range(len(rest))]
-        bag = BagOfWords([words[i] for i in rest], positive[rest], inner)
+        bag = BagOfWords.fit([words[i] for i in rest], positive[rest], inner)
         scores[held] = bag.score([words[i] for i in held])
     assert area(scores, positive) < 0.9
 

@@ -34,11 +34,11 @@ def contrast(  # noqa: PLR0913  one flag for each setting
     as_json: AsJson = False,
 ) -> None:
     """Features that tell two sets of texts apart, proved on texts that did not choose them, beside baselines."""
-    from monoscope import monitoring
+    from monoscope import contrasting
     from monoscope.printing_safety import contrast_text
 
     place = Run(run)
-    result = monitoring.contrast(
+    result = contrasting.contrast(
         place,
         positive,
         negative,

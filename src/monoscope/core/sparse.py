@@ -65,6 +65,13 @@ class SparseCode:
         starts = self.starts[start : stop + 1] - first
         return SparseCode(self.indices[first:last], self.values[first:last], starts, self.n_latents)
 
+    def take(self, rows: Int[Tensor, "wanted"]) -> "SparseCode":
+        """Some rows, in the order given."""
+        counts = self.counts[rows]
+        starts = starts_from_counts(counts)
+        places = torch.arange(int(starts[-1])) + torch.repeat_interleave(self.starts[rows] - starts[:-1], counts)
+        return SparseCode(self.indices[places], self.values[places], starts, self.n_latents)
+
     @classmethod
     def concatenate(cls, codes: list["SparseCode"]) -> "SparseCode":
         """Codes of one dictionary, one after another."""

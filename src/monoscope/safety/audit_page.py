@@ -62,7 +62,7 @@ def audit_html(result: dict[str, Any]) -> str:
         "</ul></div>",
         _summary(result),
         _how_to_read(),
-        *(_concept(each, result["fvu_ordinary"]) for each in result["concepts"]),
+        *(_concept(each) for each in result["concepts"]),
     ]
     body = "\n".join(parts)
     return (
@@ -120,7 +120,7 @@ def _how_to_read() -> str:
     )
 
 
-def _concept(each: dict[str, Any], ordinary: float | None) -> str:
+def _concept(each: dict[str, Any]) -> str:
     texts = f"{each['texts'][0]} texts with it, {each['texts'][1]} without ({each['hard']} of them hard)"
     return "\n".join(
         [
@@ -130,7 +130,7 @@ def _concept(each: dict[str, Any], ordinary: float | None) -> str:
             _alarm_table(each),
             _features(each),
             _effects(each),
-            _blind(each, ordinary),
+            _blind(each),
             _not_shown(each),
         ]
     )
@@ -222,10 +222,9 @@ def _effects(each: dict[str, Any]) -> str:
     )
 
 
-def _blind(each: dict[str, Any], ordinary: float | None) -> str:
+def _blind(each: dict[str, Any]) -> str:
+    ordinary = each["fvu_ordinary"]
     told = f"The dictionary leaves {each['fvu']:.1%} of the variance of these texts unexplained"
-    if ordinary is None:
-        return f"<h3>Blind spots</h3><p>{told}.</p>"
     warn = " What it cannot see here, no feature can flag." if each["fvu"] > BLIND * ordinary else ""
     return f"<h3>Blind spots</h3><p>{told}, and {ordinary:.1%} of ordinary text.{warn}</p>"
 

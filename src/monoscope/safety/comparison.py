@@ -10,14 +10,15 @@ random_feature   a feature drawn by lot, turned the way the fitting texts say; t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from monoscope.atlas.contrast import auroc
-from monoscope.safety.baselines import BagOfWords, fit_all_features, random_features
+from monoscope.core.sparse import SparseCode
+from monoscope.safety.baselines import AllFeatures, BagOfWords, Lottery, median_lot
 from monoscope.safety.detector import LONGEST, Detector, score_texts
 from monoscope.safety.examples import Example, split_by_group
 from monoscope.safety.fitting import Manner, fit_detector
@@ -29,20 +30,20 @@ WAYS = ("one_feature", "features", "probe", "both", "all_features", "bag_of_word
 DETECTORS = ("features", "probe", "both")
 # Each text is scored once, at its end, as the rivals score it; a monitor of a stream may cry earlier, and err more.
 WHOLE = Manner(warm_up=LONGEST)
-_RANDOM = 20
 _INNER_FOLDS = 4
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Every way, fitted on some texts. `feature` is the single best one, `pool` and `sign` how it is read."""
+    """Every way, fitted on some texts. `feature` is the single best one, `sign` which way it is turned; `scale` has the
+    mean and deviation of each way's scores of the fitting texts."""
 
     feature: int
     sign: int
     detectors: dict[str, Detector]
-    everything: object
+    everything: AllFeatures
     words: BagOfWords
-    lots: list[tuple[int, int]]
+    lots: Lottery
     scale: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def scores(self, reading: Reading, examples: Sequence[Example]) -> dict[str, Float[Tensor, "texts"]]:
@@ -51,10 +52,9 @@ class Fitted:
         pooled = pool_features(reading, "mean")
         found = {name: score_texts(detector, reading) for name, detector in self.detectors.items()}
         found["one_feature"] = columns_of(pooled, torch.tensor([self.feature]))[:, 0].double() * self.sign
-        found["all_features"] = self.everything.score(pooled)  # type: ignore[attr-defined]
+        found["all_features"] = self.everything.score(pooled)
         found["bag_of_words"] = self.words.score([example.words for example in examples])
-        lots = columns_of(pooled, torch.tensor([feature for feature, _ in self.lots], dtype=torch.long)).double()
-        found["random_feature"] = (lots * torch.tensor([sign for _, sign in self.lots])).T
+        found["random_feature"] = self.lots.scores(pooled)
         return {name: self._scaled(name, values) for name, values in found.items()}
 
     def _scaled(self, name: str, values: Tensor) -> Tensor:
@@ -68,31 +68,23 @@ def fit_ways(reading: Reading, examples: Sequence[Example], *, manner: Manner = 
     folds = split_by_group(examples, _INNER_FOLDS, seed=seed)
     pooled = pool_features(reading, "mean")
     feature, sign = _best(pooled, positive)
-    drawn = random_features(pooled, positive, _RANDOM, seed=seed)
-    # As many lots in every fit, so that the scores of several can be put together.
-    drawn = [drawn[place % len(drawn)] for place in range(_RANDOM)]
-    table = columns_of(pooled, torch.tensor(drawn, dtype=torch.long))
     fitted = Fitted(
         feature,
         sign,
-        {kind: fit_detector(reading, positive, folds, _of_kind(manner, kind)) for kind in DETECTORS},
-        fit_all_features(pooled, positive, folds),
-        BagOfWords([example.words for example in examples], positive, folds),
-        [(number, 1 if area(table[:, place], positive) >= 0.5 else -1) for place, number in enumerate(drawn)],
+        {kind: fit_detector(reading, positive, folds, replace(manner, kind=kind)) for kind in DETECTORS},
+        AllFeatures(pooled, positive, folds),
+        BagOfWords.fit([example.words for example in examples], positive, folds),
+        Lottery.draw(pooled, positive, seed=seed),
     )
     scale = {
         name: (float(values.mean()), max(1e-9, float(values.std())))
         for name, values in fitted.scores(reading, examples).items()
         if name != "random_feature"
     }
-    return Fitted(**{**fitted.__dict__, "scale": scale})
+    return replace(fitted, scale=scale)
 
 
-def _of_kind(manner: Manner, kind: str) -> Manner:
-    return Manner(kind, manner.statistic, manner.window, manner.warm_up, manner.most)
-
-
-def _best(pooled, positive: Bool[Tensor, "texts"]) -> tuple[int, int]:  # noqa: ANN001
+def _best(pooled: SparseCode, positive: Bool[Tensor, "texts"]) -> tuple[int, int]:
     living = torch.nonzero(firing_texts(pooled) > 0).flatten()
     table = columns_of(pooled, living)
     told = 2 * auroc(table[positive], table[~positive]) - 1
@@ -130,18 +122,13 @@ def judge(
     for name in WAYS:
         values = scores[name]
         if name == "random_feature":
-            values = values[_median_lot(values, positive)]
+            values = median_lot(values, positive)
         found[name] = Judged(
             area_interval(values, positive, groups, seed=seed),
             area(values[hard], positive[hard]) if some_hard else None,
             rate_at_rate(values, positive, 0.01),
         )
     return found
-
-
-def _median_lot(lots: Float[Tensor, "lots texts"], positive: Bool[Tensor, "texts"]) -> int:
-    areas = torch.tensor([area(row, positive) for row in lots])
-    return int(torch.argsort(areas)[len(areas) // 2])
 
 
 def cross_scores(

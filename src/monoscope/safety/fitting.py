@@ -75,20 +75,13 @@ def _fit_features(reading: Reading, positive: Tensor, folds: Sequence[int], mann
 def speaking_for(pooled: SparseCode, positive: Bool[Tensor, "texts"]) -> Tensor:
     """The features that fire in at least two positive texts, and whose mean log(1 + pooled) is larger there than in the
     others."""
-    counts = firing_texts(_rows(pooled, positive))
+    counts = firing_texts(pooled.take(torch.nonzero(positive).flatten()))
     strength = _means(pooled, positive) - _means(pooled, ~positive)
     return torch.nonzero((counts >= 2) & (strength > 0)).flatten()
 
 
-def _rows(code: SparseCode, wanted: Tensor) -> SparseCode:
-    keep = wanted[code.rows]
-    counts = torch.where(wanted, code.counts, 0)
-    starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return SparseCode(code.indices[keep], code.values[keep], starts, code.n_latents)
-
-
 def _means(code: SparseCode, wanted: Tensor) -> Float[Tensor, "n_latents"]:
-    some = _rows(code, wanted)
+    some = code.take(torch.nonzero(wanted).flatten())
     total = torch.zeros(code.n_latents).index_add_(0, some.indices.long(), some.values.float().log1p())
     return total / wanted.sum().clamp(min=1)
 

@@ -16,25 +16,14 @@ from monoscope.core.artifact import digest_file, digest_of, read_json, read_tens
 from monoscope.core.errors import BadRequest, Damaged, RequestDiffers
 from monoscope.core.site import Site
 from monoscope.dictionary.base import Dictionary
+from monoscope.safety.baselines import BagOfWords, Lottery, Rivals
 from monoscope.safety.detector import LONGEST, STATISTICS, Detector
+from monoscope.safety.logistic import Linear
 from monoscope.safety.reading import PARTS
 
 VERSION = 1
 RULE = "rule"
 MOST_REFERENCE = 2000
-
-
-@dataclass(frozen=True)
-class Rivals:
-    """The baselines that were fitted on the same texts, so that a later report can put them beside the monitor."""
-
-    words: tuple[str, ...]
-    word_weights: Float[Tensor, "words"]
-    word_bias: float
-    probe: Float[Tensor, "d_model"]
-    probe_bias: float
-    random_features: tuple[int, ...]
-    random_signs: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -131,11 +120,11 @@ def save_monitor(path: Path, monitor: Monitor) -> None:
             "rivals": None
             if rivals is None
             else {
-                "words": list(rivals.words),
-                "word_bias": rivals.word_bias,
-                "probe_bias": rivals.probe_bias,
-                "random_features": list(rivals.random_features),
-                "random_signs": list(rivals.random_signs),
+                "words": list(rivals.words.words),
+                "word_bias": rivals.words.model.bias,
+                "probe_bias": rivals.probe.bias,
+                "random_features": list(rivals.lots.features),
+                "random_signs": list(rivals.lots.signs),
             },
             "request": monitor.request,
             "figures": monitor.figures,
@@ -152,8 +141,8 @@ def _tensors(monitor: Monitor) -> dict[str, Tensor]:
     if monitor.detector.probe is not None:
         found["probe"] = monitor.detector.probe.float()
     if monitor.rivals is not None:
-        found["rival_words"] = monitor.rivals.word_weights.double()
-        found["rival_probe"] = monitor.rivals.probe.double()
+        found["rival_words"] = monitor.rivals.words.model.weights.double()
+        found["rival_probe"] = monitor.rivals.probe.weights.double()
     return found
 
 
@@ -242,13 +231,9 @@ def _finite(value: Any) -> float:
 
 def _rivals(values: dict[str, Any], tensors: Mapping[str, Tensor]) -> Rivals:
     return Rivals(
-        tuple(values["words"]),
-        tensors["rival_words"],
-        float(values["word_bias"]),
-        tensors["rival_probe"],
-        float(values["probe_bias"]),
-        tuple(values["random_features"]),
-        tuple(values["random_signs"]),
+        BagOfWords(tuple(values["words"]), Linear(tensors["rival_words"], float(values["word_bias"]))),
+        Linear(tensors["rival_probe"], float(values["probe_bias"])),
+        Lottery(tuple(values["random_features"]), tuple(values["random_signs"])),
     )
 
 

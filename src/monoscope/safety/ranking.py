@@ -9,18 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from monoscope.atlas.contrast import auroc
 from monoscope.core.errors import BadRequest
-from monoscope.safety.baselines import BagOfWords, fit_all_features, fit_probe, random_features
+from monoscope.safety.baselines import AllFeatures, BagOfWords, Lottery, fit_probe
 from monoscope.safety.examples import Example, split_by_group
 from monoscope.safety.pooling import columns_of, firing_texts, pool_features, pool_residual
 from monoscope.safety.reading import Reading
-from monoscope.safety.statistics import Interval, area_interval, false_discovery, rank_p_values
+from monoscope.safety.statistics import Interval, area, area_interval, false_discovery, rank_p_values
 
-_RANDOM = 20
 _INNER_FOLDS = 4
 
 
@@ -77,7 +76,8 @@ def rank_features(
     table = columns_of(pooled, living)
     told = 2 * auroc(*_sets(table[choosing], positive[choosing])) - 1
     order = torch.argsort(-told.abs(), stable=True)[:limit]
-    listed = _ranked(table[proving][:, order], positive[proving], [groups[i] for i in proving], told[order], seed)
+    listed = living[order]
+    directions = torch.where(told[order] >= 0, 1, -1)
     words = [example.words for example in examples]
     folds = split_by_group([examples[i] for i in choosing.tolist()], _INNER_FOLDS, seed=seed)
     mine = positive[choosing]
@@ -88,16 +88,17 @@ def rank_features(
 
     means = pool_residual(reading)
     probe = fit_probe(means[choosing], mine, folds)
-    bag = BagOfWords([words[i] for i in choosing], mine, folds)
+    bag = BagOfWords.fit([words[i] for i in choosing], mine, folds)
     chosen_code, proof_code = (pool_features(reading.choose(rows), "mean") for rows in (choosing, proving))
-    everything = fit_all_features(chosen_code, mine, folds)
+    everything = AllFeatures(chosen_code, mine, folds)
+    lots = Lottery.draw(pooled.take(choosing), mine, seed=seed)
     return Ranking(
         pool,
-        [_named(found, int(living[place])) for found, place in zip(listed, order.tolist(), strict=True)],
+        _ranked(listed, directions, table[proving][:, order], positive[proving], proof_groups, seed),
         judged(probe.score(means[proving])),
         judged(bag.score([words[i] for i in proving])),
         judged(everything.score(proof_code)),
-        _lottery(pooled, table, living, positive, choosing, proving, seed),
+        area(lots.median_lot(pooled.take(proving), positive[proving]), positive[proving]),
         (int(mine.sum()), int((~mine).sum())),
         (int(positive[proving].sum()), int((~positive[proving]).sum())),
     )
@@ -107,16 +108,21 @@ def _sets(table: Tensor, positive: Bool[Tensor, "rows"]) -> tuple[Tensor, Tensor
     return table[positive], table[~positive]
 
 
-def _ranked(
-    table: Float[Tensor, "texts listed"], positive: Tensor, groups: Sequence[str], told: Tensor, seed: int
+def _ranked(  # noqa: PLR0913
+    features: Int[Tensor, "listed"],
+    directions: Int[Tensor, "listed"],
+    table: Float[Tensor, "texts listed"],
+    positive: Bool[Tensor, "texts"],
+    groups: Sequence[str],
+    seed: int,
 ) -> list[Ranked]:
     mine, others = _sets(table, positive)
     p = rank_p_values(mine, others)
     q = false_discovery(p)
     return [
         Ranked(
-            feature=-1,
-            direction=1 if told[column] >= 0 else -1,
+            feature=int(features[column]),
+            direction=int(directions[column]),
             auroc=area_interval(table[:, column], positive, groups, seed=seed),
             p=float(p[column]),
             q=float(q[column]),
@@ -127,15 +133,3 @@ def _ranked(
         )
         for column in range(table.shape[1])
     ]
-
-
-def _named(found: Ranked, feature: int) -> Ranked:
-    return Ranked(**{**found.__dict__, "feature": feature})
-
-
-def _lottery(pooled, table, living, positive, choosing, proving, seed: int) -> float:  # noqa: ANN001
-    drawn = random_features(pooled, positive, _RANDOM, seed=seed)
-    places = torch.searchsorted(living, torch.tensor(drawn))
-    told = auroc(*_sets(table[choosing][:, places], positive[choosing])) >= 0.5
-    held = auroc(*_sets(table[proving][:, places], positive[proving]))
-    return float(torch.where(told, held, 1 - held).median())

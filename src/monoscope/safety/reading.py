@@ -66,7 +66,7 @@ class Reading:
         starts = starts_from_counts(counts)
         rows = torch.arange(int(starts[-1])) + torch.repeat_interleave(self.starts[wanted] - starts[:-1], counts)
         return Reading(
-            self.x[rows], _rows_of(self.code, rows), self.ids[rows], starts, self.missed[wanted], self.spread[wanted]
+            self.x[rows], self.code.take(rows), self.ids[rows], starts, self.missed[wanted], self.spread[wanted]
         )
 
 
@@ -199,10 +199,3 @@ def _read_batch(
         )
         for row, place in enumerate(batch)
     }
-
-
-def _rows_of(code: SparseCode, rows: Int[Tensor, "some"]) -> SparseCode:
-    counts = code.counts[rows]
-    starts = starts_from_counts(counts)
-    places = torch.arange(int(starts[-1])) + torch.repeat_interleave(code.starts[rows] - starts[:-1], counts)
-    return SparseCode(code.indices[places], code.values[places], starts, code.n_latents)
