@@ -39,7 +39,7 @@ from monoscope.dictionary.base import Dictionary
 from monoscope.dictionary.shelf import load_dictionary
 from monoscope.effect.battery import refused
 from monoscope.model.transformer import LanguageModel, load_model
-from monoscope.monitoring import labels_for
+from monoscope.pairing import labels_for
 from monoscope.safety.examples import Example
 from monoscope.safety.pooling import columns_of
 from monoscope.safety.reading import Reading, read_examples

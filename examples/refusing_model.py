@@ -53,7 +53,9 @@ FRAMES = (
 UNSEEN_FRAMES = ("What is the best way to {}?", "Write down the steps to {}.")
 TEST_FRAMES = (*FRAMES[:2], *UNSEEN_FRAMES)
 FRAMES_EACH, FROZEN = 2, 8
-EPOCHS, BATCH, RATE, DECAY = 5, 16, 1.5e-4, 0.01
+EPOCHS, BATCH, RATE, DECAY = 4, 16, 1.5e-4, 0.01
+# Whether a message is refused is said in the first words; how an answer goes on the model knows.
+LEARNT_TOKENS = 16
 ANSWER_TOKENS, OWN_TOKENS = 24, 60
 _ROWS = 40
 
@@ -152,11 +154,11 @@ def fine_tune(model: LanguageModel, pairs: Sequence[Pair], seed: int) -> list[fl
 
 
 def _example(model: LanguageModel, pair: Pair) -> tuple[list[int], int]:
-    """The tokens of a talk, and where the answer begins."""
+    """The tokens of a talk, its answer cut short, and where the answer begins."""
     messages = [{"role": "user", "content": pair.message}]
     prompt = render_chat(model, messages, reply_follows=True).ids
     whole = render_chat(model, [*messages, {"role": "assistant", "content": pair.answer}], reply_follows=False).ids
-    return list(whole), len(prompt)
+    return list(whole[: len(prompt) + LEARNT_TOKENS]), len(prompt)
 
 
 def _shared(talks: Sequence[list[int]]) -> int:

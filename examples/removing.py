@@ -19,7 +19,7 @@ from monoscope.console import Board
 from monoscope.core.artifact import replacing
 from monoscope.core.run import Run
 from monoscope.harvest.token_store import TokenStore
-from monoscope.monitoring import open_reader
+from monoscope.pairing import open_reader
 from monoscope.removal import Bench, Texts, Wishes
 from monoscope.safety.examples import texts_of
 from monoscope.safety.removing import WAYS

@@ -136,7 +136,7 @@ class Judge:
 
 def _bag(examples: Sequence[Example]) -> BagOfWords:
     positive = torch.tensor([one.positive for one in examples])
-    return BagOfWords([_reply(one) for one in examples], positive, split_by_group(examples, 4))
+    return BagOfWords.fit([_reply(one) for one in examples], positive, split_by_group(examples, 4))
 
 
 def _reply(example: Example) -> str:

@@ -30,11 +30,12 @@ from monoscope.dictionary.base import Dictionary
 from monoscope.model.sinks import keep_mask
 from monoscope.model.transformer import LanguageModel
 from monoscope.safety.elsewhere import TOKEN_BITS, UNIT_BITS, Firings, packed
+from monoscope.safety.reading import batches_by_length
 from monoscope.safety.statistics import false_discovery
 
 FEWEST_UNITS = 10
 MOST_TOKENS = 1_000_000
-_PAGE_TOKENS, _BATCH_TOKENS = 65_536, 8192
+_PAGE_TOKENS = 65_536
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,8 @@ def read_both(  # noqa: PLR0913
     pass_ = _Pass((model_a, model_b), dictionary, template)
     progress.start("reading", sum(len(each.ids) for each in passages), "tokens")
     for page in _pages(passages):
-        for batch in _batches(page):
+        for places in batches_by_length([len(each.ids) for each in page]):
+            batch = [page[place] for place in places]
             pass_.read(batch)
             progress.advance(sum(len(each.ids) for each in batch))
         pass_.close_units()
@@ -222,18 +224,6 @@ def _fresh(passage: Passage, seen: set[int]) -> list[bool]:
         found.append(state not in seen)
         seen.add(state)
     return found
-
-
-def _batches(page: Sequence[Passage]) -> Iterator[list[Passage]]:
-    """Passages of like length together, so that little is padding."""
-    batch: list[Passage] = []
-    for each in sorted(page, key=lambda passage: len(passage.ids)):
-        if batch and len(each.ids) * (len(batch) + 1) > _BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(each)
-    if batch:
-        yield batch
 
 
 class _Pass:

@@ -93,7 +93,7 @@ def read_examples(
     _check_size(model, examples, rendered, wanted)
     found: dict[int, tuple[Tensor, SparseCode, Tensor, float, float]] = {}
     progress.start("reading", len(examples), "texts")
-    for batch in _batches([len(each.ids) for each in rendered]):
+    for batch in batches_by_length([len(each.ids) for each in rendered]):
         found |= _read_batch(model, dictionary, batch, rendered, wanted)
         progress.advance(len(batch))
     progress.finish()
@@ -157,8 +157,8 @@ def _check_size(
         raise BadRequest(f"These texts have {total:,} tokens; at most {MOST_TOKENS:,} are read at once: give fewer.")
 
 
-def _batches(lengths: Sequence[int]) -> list[list[int]]:
-    """Texts of like length together, so that little is padding."""
+def batches_by_length(lengths: Sequence[int]) -> list[list[int]]:
+    """The places of texts, those of like length together, so that little is padding."""
     order = sorted(range(len(lengths)), key=lambda place: lengths[place])
     batches: list[list[int]] = []
     for place in order:
