@@ -15,7 +15,7 @@ import torch
 from common import Results, arguments, say, show, study
 from safety_sets import Trial, trials
 
-from monoscope.monitoring import open_reader, ordinary_texts
+from monoscope.pairing import open_reader, ordinary_texts
 from monoscope.safety.comparison import DETECTORS, WAYS, WHOLE, fit_ways, judge
 from monoscope.safety.detector import score_texts
 from monoscope.safety.examples import Example
