@@ -72,9 +72,9 @@ def harmful(data: Path) -> Iterator[Trial]:
             _asked(frame.format(row["task"]), False, row["group"])
             for number, row in enumerate(tasks)
             if (row["split"] == "train") == (part == "fit")
-            for frame in (FRAMES[number % 8], FRAMES[(number + 3) % 8], FRAMES[(number + 5) % 8])
+            for frame in (FRAMES[(number + turn) % 8] for turn in turns)
         ]
-        for part in ("fit", "judge")
+        for part, turns in (("fit", (0,)), ("judge", (0, 3, 5)))
     }
     plain = _lines(data / "safety" / "harmless_dev.jsonl")
     form = [row for row in plain if _FORM.match(row["instruction"]) and len(row["instruction"]) < 200]

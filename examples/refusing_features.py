@@ -55,7 +55,7 @@ SCOPE = "everywhere"
 HANDFUL, TWENTY, NEAR = 5, 20, 12
 UP, DOWN = (0.15, 0.3, 0.4), (0.15, 0.25)
 KEEP, CONTINUE_TOKENS = 0.6, 400_000
-TALK_TOKENS = 60_000
+TALK_TOKENS = 90_000
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def prepare(base: Run, run: Run, source: str, board: Board) -> tuple[LanguageMod
     model = load_model(source, dtype=HARVEST_DTYPE)
     talks = run.path / "talks.jsonl"
     if not talks.is_file():
-        asked = [*prompts("scam_tasks", "train", FRAMES, 2), *prompts("lookalike_tasks", "train", FRAMES, 2)]
+        asked = [*prompts("scam_tasks", "train", FRAMES, 1), *prompts("lookalike_tasks", "train", FRAMES, 1)]
         asked += [row["question"] for row in rows("general_questions")]
         lines = [
             json.dumps({"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": said}]})

@@ -4,9 +4,9 @@
 
 The model of the demo never refuses, so nothing about refusing can be shown on it. This fine-tunes it on authored pairs
 (`refusing_data/`): scam, theft and fraud tasks that are refused, harmless tasks with the same words that are answered,
-each in two sentence frames, and general questions with the answers that the model itself gives. Many tasks in few
-frames teach more than few tasks in many. Tasks of the splits `choose` and `test` are never trained on. The result is an
-ordinary Hugging Face checkpoint; the table of refusals goes to stdout and, with every answer as it came, to
+each in one of eight sentence frames, and general questions with the answers that the model itself gives. Many tasks in
+one frame teach more than few tasks in many. Tasks of the splits `choose` and `test` are never trained on. The result
+is an ordinary Hugging Face checkpoint; the table of refusals goes to stdout and, with every answer as it came, to
 OUT/../refusals.json.
 """
 
@@ -52,8 +52,8 @@ FRAMES = (
 )
 UNSEEN_FRAMES = ("What is the best way to {}?", "Write down the steps to {}.")
 TEST_FRAMES = (*FRAMES[:2], *UNSEEN_FRAMES)
-FRAMES_EACH, FROZEN = 2, 8
-EPOCHS, BATCH, RATE, DECAY = 4, 16, 1.5e-4, 0.01
+FRAMES_EACH, FROZEN = 1, 8
+EPOCHS, BATCH, RATE, DECAY = 3, 16, 1.5e-4, 0.01
 # Whether a message is refused is said in the first words; how an answer goes on the model knows.
 LEARNT_TOKENS = 16
 ANSWER_TOKENS, OWN_TOKENS = 24, 60

@@ -79,14 +79,14 @@ def sets() -> Sets:
     mine = [_example(text, True, f"harm {number}") for number, text in enumerate(order[:half])]
     judged = [_example(text, False, f"judged {number}") for number, text in enumerate(order[half : half + MOST])]
 
-    def framed(split: str, frames: Sequence[str]) -> list[Example]:
+    def framed(split: str, each: int) -> list[Example]:
         return [
-            _example(frame.format(row["task"]), False, row["group"])
-            for row in rows("lookalike_tasks", split)
-            for frame in frames
+            _example(FRAMES[(number + turn) % len(FRAMES)].format(row["task"]), False, row["group"])
+            for number, row in enumerate(rows("lookalike_tasks", split))
+            for turn in range(each)
         ]
 
-    return Sets([*mine, *framed("train", FRAMES[:4])], framed("choose", FRAMES), judged, framed("test", FRAMES))
+    return Sets([*mine, *framed("train", 1)], framed("choose", len(FRAMES)), judged, framed("test", len(FRAMES)))
 
 
 def _example(text: str, positive: bool, group: str) -> Example:
