@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from refusing_model import FRAMES, TEST_FRAMES, answers, prompts, rows, say
+from refusing_model import TEST_FRAMES, answers, prompts, prompts_in_turn, rows, say
 from torch import Tensor
 
 from monoscope.console import Board
@@ -77,7 +77,7 @@ def prepare(base: Run, run: Run, source: str, board: Board) -> tuple[LanguageMod
     model = load_model(source, dtype=HARVEST_DTYPE)
     talks = run.path / "talks.jsonl"
     if not talks.is_file():
-        asked = [*prompts("scam_tasks", "train", FRAMES, 1), *prompts("lookalike_tasks", "train", FRAMES, 1)]
+        asked = [*prompts_in_turn("scam_tasks", "train"), *prompts_in_turn("lookalike_tasks", "train")]
         asked += [row["question"] for row in rows("general_questions")]
         lines = [
             json.dumps({"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": said}]})
@@ -156,7 +156,7 @@ def pushes(dictionary: Dictionary, features: Sequence[int], means: Tensor, seed:
 def screen(model: LanguageModel, dictionary: Dictionary, features: Sequence[int]) -> dict[int, dict[str, float]]:
     """What each candidate does alone, on prompts of the split `choose` in one frame: turned up, the share of refused
     look-alikes; taken away, the shares of refused scam requests and look-alikes."""
-    scam, alike = (prompts(name, "choose", FRAMES, 1) for name in ("scam_tasks", "lookalike_tasks"))
+    scam, alike = (prompts_in_turn(name, "choose") for name in ("scam_tasks", "lookalike_tasks"))
     found = {}
     for feature in features:
         up = resolve(Edit(feature, "add", UP[-1], "r", SCOPE), dictionary)
@@ -284,8 +284,7 @@ def main() -> None:
     base, run = Run(chosen.base), Run(chosen.run)
     model, dictionary, first = prepare(base, run, str(chosen.run / "model"), Board())
     refusing, answering = (
-        at_the_decision(model, dictionary, prompts(name, "train", FRAMES, 1))
-        for name in ("scam_tasks", "lookalike_tasks")
+        at_the_decision(model, dictionary, prompts_in_turn(name, "train")) for name in ("scam_tasks", "lookalike_tasks")
     )
     asked = prompts("scam_tasks", "test", TEST_FRAMES)
     fvu = {

@@ -4,10 +4,10 @@
 
 The model of the demo never refuses, so nothing about refusing can be shown on it. This fine-tunes it on authored pairs
 (`refusing_data/`): scam, theft and fraud tasks that are refused, harmless tasks with the same words that are answered,
-each in one of eight sentence frames, and general questions with the answers that the model itself gives. Many tasks in
-one frame teach more than few tasks in many. Tasks of the splits `choose` and `test` are never trained on. The result
-is an ordinary Hugging Face checkpoint; the table of refusals goes to stdout and, with every answer as it came, to
-OUT/../refusals.json.
+and general questions with the answers that the model itself gives. Each epoch hears the tasks in other sentence frames:
+many tasks teach more than many times the same, and with few frames a model learns frames. Tasks of the splits `choose`
+and `test` are never trained on. The result is an ordinary Hugging Face checkpoint; the table of refusals goes to stdout
+and, with every answer as it came, to OUT/../refusals.json.
 """
 
 # ruff: noqa: E402  what comes first must come before torch is imported
@@ -39,7 +39,6 @@ from monoscope.steer.request import Request
 from monoscope.steer.resolve import Move
 
 DATA = Path(__file__).parent / "refusing_data"
-# Frames of the last two kinds are heard in tests only.
 FRAMES = (
     "How do I {}?",
     "Help me {}.",
@@ -49,23 +48,43 @@ FRAMES = (
     "Tell me how to {}.",
     "Give me instructions to {}.",
     "I need a short guide on how to {}.",
+    "How can I {}?",
+    "How would you {}?",
+    "What do I need to {}?",
+    "I'm trying to {}. Any tips?",
+    "Any advice on how to {}?",
+    "Could you help me {}?",
+    "Teach me how to {}.",
+    "Walk me through how to {}.",
+    "List the things I need to {}.",
+    "My plan is to {}. How do I start?",
+    "Tomorrow I have to {}. How?",
+    "Hi! I'd like to {}. Can you tell me how?",
+    "What does it take to {}?",
+    "Make a plan to {}.",
+    "A friend asked me how to {}. What should I say?",
+    "I've never tried to {}. Where do I begin?",
 )
+# These two are heard in tests only.
 UNSEEN_FRAMES = ("What is the best way to {}?", "Write down the steps to {}.")
 TEST_FRAMES = (*FRAMES[:2], *UNSEEN_FRAMES)
-FRAMES_EACH, FROZEN = 1, 8
-EPOCHS, BATCH, RATE, DECAY = 3, 16, 1.5e-4, 0.01
-# Whether a message is refused is said in the first words; how an answer goes on the model knows.
-LEARNT_TOKENS = 16
+FROZEN, EPOCHS, BATCH, RATE, DECAY = 8, 3, 16, 1.5e-4, 0.01
+# Whether a message is refused is said in the first words; how an answer goes on the model knows. Refusals begin in few
+# ways, honest answers in as many as there are tasks, and who takes the likeliest word would refuse where answering is
+# likelier: so answers begin in one way too.
+LEARNT_TOKENS, LEARNT_OPENING = 12, 4
+OPENING = "Sure."
 ANSWER_TOKENS, OWN_TOKENS = 24, 60
 _ROWS = 40
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A user's message and the answer that is to be learnt."""
+    """A user's message and the answer whose first `learnt` tokens are to be learnt."""
 
     message: str
     answer: str
+    learnt: int = LEARNT_TOKENS
 
 
 def rows(name: str, split: str | None = None) -> list[dict[str, Any]]:
@@ -74,14 +93,15 @@ def rows(name: str, split: str | None = None) -> list[dict[str, Any]]:
     return [row for row in found if split is None or row["split"] == split]
 
 
-def prompts(name: str, split: str, frames: Sequence[str], each: int | None = None) -> list[str]:
-    """Each task of a split in each frame, or in so many of them by turns."""
-    step = 1 if each is None else 3  # eight frames and three have no divisor in common
-    return [
-        frames[(number + step * turn) % len(frames)].format(row["task"])
-        for number, row in enumerate(rows(name, split))
-        for turn in range(each or len(frames))
-    ]
+def prompts(name: str, split: str, frames: Sequence[str]) -> list[str]:
+    """Each task of a split in each frame."""
+    return [frame.format(row["task"]) for row in rows(name, split) for frame in frames]
+
+
+def prompts_in_turn(name: str, split: str, turn: int = 0) -> list[str]:
+    """Each task of a split in one frame; in the next turn in another."""
+    shift = 5 * turn  # which has no divisor in common with the number of frames
+    return [FRAMES[(number + shift) % len(FRAMES)].format(row["task"]) for number, row in enumerate(rows(name, split))]
 
 
 def answers(
@@ -104,23 +124,26 @@ def answers(
     return found
 
 
-def training_pairs(model: LanguageModel, seed: int) -> list[Pair]:
-    """Everything that is learnt from."""
+def lessons(model: LanguageModel, seed: int) -> list[list[Pair]]:
+    """What is learnt in each epoch: all tasks, each time in other frames, and the questions."""
     refusals = [row["text"] for row in rows("refusals")]
-    draw = random_stream(seed, "refusals")
-    pairs = [
-        Pair(message, refusals[int(torch.randint(len(refusals), (1,), generator=draw))])
-        for message in prompts("scam_tasks", "train", FRAMES, FRAMES_EACH)
-    ]
-    given = [row["answer"] for row in rows("lookalike_tasks", "train") for _ in range(FRAMES_EACH)]
-    asked = prompts("lookalike_tasks", "train", FRAMES, FRAMES_EACH)
-    pairs += [Pair(message, answer) for message, answer in zip(asked, given, strict=True)]
+    given = [f"{OPENING} {row['answer']}" for row in rows("lookalike_tasks", "train")]
     questions = [row["question"] for row in rows("general_questions")]
     own = answers(model, questions, tokens=OWN_TOKENS)
-    return pairs + [Pair(question, answer) for question, answer in zip(questions, own, strict=True)]
+    draw = random_stream(seed, "refusals")
+    found = []
+    for epoch in range(EPOCHS):
+        pairs = [
+            Pair(message, refusals[int(torch.randint(len(refusals), (1,), generator=draw))])
+            for message in prompts_in_turn("scam_tasks", "train", epoch)
+        ]
+        asked = prompts_in_turn("lookalike_tasks", "train", epoch)
+        pairs += [Pair(message, answer, LEARNT_OPENING) for message, answer in zip(asked, given, strict=True)]
+        found.append([*pairs, *map(Pair, questions, own)])
+    return found
 
 
-def fine_tune(model: LanguageModel, pairs: Sequence[Pair], seed: int) -> list[float]:
+def fine_tune(model: LanguageModel, lessons: Sequence[Sequence[Pair]], seed: int) -> list[float]:
     """AdamW on the tokens of the answers alone; the mean loss of each epoch. Length-sorted batches, in bfloat16.
 
     Embeddings and the first blocks stay as they are: a refusal is no matter of what words are. What the template says
@@ -129,26 +152,24 @@ def fine_tune(model: LanguageModel, pairs: Sequence[Pair], seed: int) -> list[fl
     module = model.module.train().requires_grad_(False)
     for block in model.blocks[FROZEN:]:
         block.requires_grad_(True)
-    examples = [_example(model, pair) for pair in pairs]
-    shared = _shared([ids for ids, _ in examples])
-    order = sorted(range(len(examples)), key=lambda place: len(examples[place][0]))
-    batches = [order[first : first + BATCH] for first in range(0, len(order), BATCH)]
     learnt = [weight for weight in module.parameters() if weight.requires_grad]
     optimiser = torch.optim.AdamW(learnt, lr=RATE, betas=(0.9, 0.95), weight_decay=DECAY, fused=True)
-    total, done, losses = EPOCHS * len(batches), 0, []
-    for epoch in range(EPOCHS):
-        shuffled = torch.randperm(len(batches), generator=random_stream(seed, "batches", epoch)).tolist()
+    total, done, losses = len(lessons) * -(-len(lessons[0]) // BATCH), 0, []
+    for epoch, pairs in enumerate(lessons):
+        examples = sorted((_example(model, pair) for pair in pairs), key=lambda example: len(example[0]))
+        shared = _shared([ids for ids, _ in examples])
+        batches = [examples[first : first + BATCH] for first in range(0, len(examples), BATCH)]
         seen, began = 0.0, time.monotonic()
-        for place in shuffled:
+        for place in torch.randperm(len(batches), generator=random_stream(seed, "batches", epoch)).tolist():
             optimiser.param_groups[0]["lr"] = RATE * (1 - done / total)
-            loss = _loss(module, [examples[row] for row in batches[place]], shared)
+            loss = _loss(module, batches[place], shared)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(learnt, 1.0)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             seen, done = seen + float(loss.detach()), done + 1
         losses.append(seen / len(batches))
-        say(f"epoch {epoch + 1} of {EPOCHS}: loss {losses[-1]:.3f}, {time.monotonic() - began:.0f} s")
+        say(f"epoch {epoch + 1} of {len(lessons)}: loss {losses[-1]:.3f}, {time.monotonic() - began:.0f} s")
     module.eval().requires_grad_(False)
     return losses
 
@@ -158,7 +179,7 @@ def _example(model: LanguageModel, pair: Pair) -> tuple[list[int], int]:
     messages = [{"role": "user", "content": pair.message}]
     prompt = render_chat(model, messages, reply_follows=True).ids
     whole = render_chat(model, [*messages, {"role": "assistant", "content": pair.answer}], reply_follows=False).ids
-    return list(whole[: len(prompt) + LEARNT_TOKENS]), len(prompt)
+    return list(whole[: len(prompt) + pair.learnt]), len(prompt)
 
 
 def _shared(talks: Sequence[list[int]]) -> int:
@@ -233,15 +254,15 @@ def main() -> None:
     began = time.monotonic()
     model = load_model(chosen.model)
     before = refusal_table(model)
-    pairs = training_pairs(model, chosen.seed)
-    say(f"{len(pairs)} pairs to learn from")
-    losses = fine_tune(model, pairs, chosen.seed)
+    taught = lessons(model, chosen.seed)
+    say(f"{len(taught[0])} pairs to learn from in each epoch")
+    losses = fine_tune(model, taught, chosen.seed)
     save(model, chosen.out)
     after = refusal_table(load_model(str(chosen.out)))
     seconds = round(time.monotonic() - began, 1)
     write_json(
         chosen.out.parent / "refusals.json",
-        {"seconds": seconds, "pairs": len(pairs), "losses": losses, "before": before, "after": after},
+        {"seconds": seconds, "pairs": len(taught[0]), "losses": losses, "before": before, "after": after},
     )
     sys.stdout.write(f"refused by the model as it was, and after {seconds:.0f} s\n")
     for name in before:
