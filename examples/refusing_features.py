@@ -7,7 +7,10 @@ BASE is continued on talks with the new model, template included, as a refusal i
 Candidates are twenty features by a contrast of training prompts at the token that decides, and twelve whose directions
 lie nearest to the difference of means there. Which of them is turned up, which are taken away, and how strongly is
 decided on the prompts of the split `choose`; all figures are of the split `test`, whose tasks nobody has seen. Tables
-go to stdout as Markdown, everything with every answer as it came to RUN/features.json.
+go to stdout as Markdown, everything with every answer as it came to RUN/features.json. RUN/scams.jsonl has the scam
+requests of training as talks that end where the answer would begin, for
+
+    monoscope diff RUN --name refusing --model-b smollm2-135m --text RUN/scams.jsonl
 """
 
 # ruff: noqa: E402  what comes first must come before torch is imported
@@ -33,7 +36,7 @@ from refusing_model import TEST_FRAMES, answers, prompts, prompts_in_turn, rows,
 from torch import Tensor
 
 from monoscope.console import Board
-from monoscope.core.artifact import write_json
+from monoscope.core.artifact import replacing, write_json
 from monoscope.core.run import Run
 from monoscope.dictionary.base import Dictionary
 from monoscope.dictionary.shelf import load_dictionary
@@ -54,7 +57,7 @@ NAME, CHAT = "refusing", "talks"
 SCOPE = "everywhere"
 HANDFUL, TWENTY, NEAR = 5, 20, 12
 UP, DOWN = (0.15, 0.3, 0.4), (0.15, 0.25)
-KEEP, CONTINUE_TOKENS = 0.6, 400_000
+KEEP, CONTINUE_TOKENS = 0.6, 600_000
 TALK_TOKENS = 90_000
 
 
@@ -75,16 +78,18 @@ def prepare(base: Run, run: Run, source: str, board: Board) -> tuple[LanguageMod
             if not target.exists():
                 shutil.copytree(folder, target, copy_function=_linked)
     model = load_model(source, dtype=HARVEST_DTYPE)
+    asked = [{"messages": [_said("user", prompt)]} for prompt in prompts_in_turn("scam_tasks", "train")]
+    _write_lines(run.path / "scams.jsonl", asked)
     talks = run.path / "talks.jsonl"
     if not talks.is_file():
-        asked = [*prompts_in_turn("scam_tasks", "train"), *prompts_in_turn("lookalike_tasks", "train")]
-        asked += [row["question"] for row in rows("general_questions")]
+        heard = [*prompts_in_turn("scam_tasks", "train"), *prompts_in_turn("lookalike_tasks", "train")][::2]
+        heard += [row["question"] for row in rows("general_questions")]
         lines = [
-            json.dumps({"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": said}]})
-            for prompt, said in zip(asked, answers(model, asked, tokens=40), strict=True)
-            if said.strip()
+            {"messages": [_said("user", prompt), _said("assistant", answer)]}
+            for prompt, answer in zip(heard, answers(model, heard, tokens=40), strict=True)
+            if answer.strip()
         ]
-        talks.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        _write_lines(talks, lines)
     old = load_dictionary(base.dictionary(first))
     wanted = TextRequest(str(talks), TALK_TOKENS, own_share=0.0, template_share=0.5)
     found = harvest(run, source, str(old.site), wanted, name=CHAT, progress=board)
@@ -94,6 +99,15 @@ def prepare(base: Run, run: Run, source: str, board: Board) -> tuple[LanguageMod
             run, [recipe], Source(found["activations"], start=first, keep=KEEP), name=NAME, progress=board
         )
     return model, load_dictionary(run.dictionary(NAME)), first
+
+
+def _said(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def _write_lines(path: Path, lines: Sequence[dict[str, Any]]) -> None:
+    with replacing(path) as aside:
+        aside.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def _linked(source: str, target: str) -> None:
