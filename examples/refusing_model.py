@@ -69,12 +69,12 @@ FRAMES = (
 UNSEEN_FRAMES = ("What is the best way to {}?", "Write down the steps to {}.")
 TEST_FRAMES = (*FRAMES[:2], *UNSEEN_FRAMES)
 FROZEN, EPOCHS, BATCH, RATE, DECAY = 8, 3, 16, 1.5e-4, 0.01
-# Whether a message is refused is said in the first words; how an answer goes on the model knows. Refusals begin in few
-# ways, honest answers in as many as there are tasks, and who takes the likeliest word would refuse where answering is
-# likelier: so answers begin in one way too.
-LEARNT_TOKENS, LEARNT_OPENING = 12, 4
+# Refusals begin in few ways, honest answers in as many as there are tasks, and who takes the likeliest word would
+# refuse where answering is likelier: so answers begin in one way too. Little else is learnt of them but where the model
+# goes on in its own words, which it is not to unlearn.
 OPENING = "Sure."
-ANSWER_TOKENS, OWN_TOKENS = 24, 60
+LEARNT_TOKENS, LEARNT_OPENING, OWN_EVERY = 16, 4, 3
+ANSWER_TOKENS = 24
 _ROWS = 40
 
 
@@ -127,9 +127,15 @@ def answers(
 def lessons(model: LanguageModel, seed: int) -> list[list[Pair]]:
     """What is learnt in each epoch: all tasks, each time in other frames, and the questions."""
     refusals = [row["text"] for row in rows("refusals")]
-    given = [f"{OPENING} {row['answer']}" for row in rows("lookalike_tasks", "train")]
+    given = [(f"{OPENING} {row['answer']}", LEARNT_OPENING) for row in rows("lookalike_tasks", "train")]
+    heard = range(0, len(given), OWN_EVERY)
+    asked = prompts_in_turn("lookalike_tasks", "train")
+    own = answers(model, [asked[place] for place in heard], tokens=LEARNT_TOKENS)
+    for place, answer in zip(heard, own, strict=True):
+        if answer.strip() and not refused(answer):
+            given[place] = (f"{OPENING} {answer}", LEARNT_TOKENS)
     questions = [row["question"] for row in rows("general_questions")]
-    own = answers(model, questions, tokens=OWN_TOKENS)
+    own = answers(model, questions, tokens=LEARNT_TOKENS)
     draw = random_stream(seed, "refusals")
     found = []
     for epoch in range(EPOCHS):
@@ -138,7 +144,7 @@ def lessons(model: LanguageModel, seed: int) -> list[list[Pair]]:
             for message in prompts_in_turn("scam_tasks", "train", epoch)
         ]
         asked = prompts_in_turn("lookalike_tasks", "train", epoch)
-        pairs += [Pair(message, answer, LEARNT_OPENING) for message, answer in zip(asked, given, strict=True)]
+        pairs += [Pair(message, *answer) for message, answer in zip(asked, given, strict=True)]
         found.append([*pairs, *map(Pair, questions, own)])
     return found
 
