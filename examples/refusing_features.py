@@ -56,7 +56,7 @@ from monoscope.training import Source, train_dictionaries
 NAME, CHAT = "refusing", "talks"
 SCOPE = "everywhere"
 HANDFUL, TWENTY, NEAR = 5, 20, 12
-UP, DOWN = (0.15, 0.3, 0.4), (0.15, 0.25)
+UP, DOWN = (0.15, 0.3, 0.4), (0.15, 0.3)
 KEEP, CONTINUE_TOKENS = 0.6, 600_000
 TALK_TOKENS = 90_000
 
@@ -155,14 +155,13 @@ def along(dictionary: Dictionary, means: Float[Tensor, "d_model"]) -> list[int]:
     return near.argsort(descending=True)[:NEAR].tolist()
 
 
-def pushes(dictionary: Dictionary, features: Sequence[int], means: Tensor, seed: int, strength: float) -> list[Way]:
+def pushes(dictionary: Dictionary, features: Sequence[int], means: Tensor, lot: int, strength: float) -> list[Way]:
     """Four pushes of one length: above 0 to make it refuse, below 0 to make it comply."""
     size = strength * dictionary.stats.mean_norm
-    lot = torch.randn(dictionary.d_in, generator=torch.Generator().manual_seed(seed + 1))
     return [
         Way(f"one feature {strength:+}", (resolve(Edit(features[0], "add", strength, "r", SCOPE), dictionary),)),
         Way(f"sum of {HANDFUL} {strength:+}", (push_at(dictionary, _sum(dictionary, features), size, scope=SCOPE),)),
-        Way(f"random {strength:+}", (push_at(dictionary, lot, size, scope=SCOPE),)),
+        Way(f"random feature {strength:+}", (resolve(Edit(lot, "add", strength, "r", SCOPE), dictionary),)),
         Way(f"difference of means {strength:+}", (push_at(dictionary, means, size, scope=SCOPE),)),
     ]
 
@@ -270,7 +269,8 @@ def experiment(
     alone = screen(model, dictionary, list(dict.fromkeys([*features, *along(dictionary, means)])))
     upward = sorted((feature for feature in alone if feature >= 0), key=lambda feature: -alone[feature]["up"])
     picked = harmless_first(alone)
-    by_strength = {each: pushes(dictionary, upward, means, seed, each) for each in (*UP, *(-each for each in DOWN))}
+    strengths = (*UP, *(-each for each in DOWN))
+    by_strength = {each: pushes(dictionary, upward, means, lots[0], each) for each in strengths}
     away = ablations(dictionary, features, picked, lots)
     singles = [_told(measured(model, by_strength[each][0], "choose")) for each in UP]
     taken = [_told(measured(model, way, "choose")) for way in away]
@@ -279,6 +279,7 @@ def experiment(
         "features": [{"feature": each, **evidence[each]} for each in features],
         "alone": alone,
         "upward": upward[:HANDFUL],
+        "lots": lots[:10],
         "picked": picked[:HANDFUL],
         "chosen_up": best_up(singles)["way"],
         "chosen_ablation": best_ablation([row for row in taken if row["way"].endswith("picked")])["way"],
