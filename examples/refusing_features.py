@@ -7,10 +7,11 @@ BASE is continued on talks with the new model, template included, as a refusal i
 Candidates are twenty features by a contrast of training prompts at the token that decides, and twelve whose directions
 lie nearest to the difference of means there. Which of them is turned up, which are taken away, and how strongly is
 decided on the prompts of the split `choose`; all figures are of the split `test`, whose tasks nobody has seen. Tables
-go to stdout as Markdown, everything with every answer as it came to RUN/features.json. RUN/scams.jsonl has the scam
-requests of training as talks that end where the answer would begin, for
+go to stdout as Markdown, everything with every answer as it came to RUN/features.json. RUN/scams.jsonl and
+lookalikes.jsonl have the requests of training as talks that end where the answer would begin, for
 
-    monoscope diff RUN --name refusing --model-b smollm2-135m --text RUN/scams.jsonl
+    monoscope contrast RUN --name refusing --positive RUN/scams.jsonl --negative RUN/lookalikes.jsonl
+    monoscope diff RUN --name refusing --model-b smollm2-135m --text RUN/scams.jsonl --no-template
 """
 
 # ruff: noqa: E402  what comes first must come before torch is imported
@@ -78,8 +79,9 @@ def prepare(base: Run, run: Run, source: str, board: Board) -> tuple[LanguageMod
             if not target.exists():
                 shutil.copytree(folder, target, copy_function=_linked)
     model = load_model(source, dtype=HARVEST_DTYPE)
-    asked = [{"messages": [_said("user", prompt)]} for prompt in prompts_in_turn("scam_tasks", "train")]
-    _write_lines(run.path / "scams.jsonl", asked)
+    for name, file in (("scam_tasks", "scams"), ("lookalike_tasks", "lookalikes")):
+        asked = [{"messages": [_said("user", prompt)]} for prompt in prompts_in_turn(name, "train")]
+        _write_lines(run.path / f"{file}.jsonl", asked)
     talks = run.path / "talks.jsonl"
     if not talks.is_file():
         heard = [*prompts_in_turn("scam_tasks", "train"), *prompts_in_turn("lookalike_tasks", "train")][::2]

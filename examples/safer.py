@@ -73,7 +73,7 @@ class Sets:
 
 def sets() -> Sets:
     """All requests, split by hash and by task."""
-    texts = [document.text.strip() for document in open_documents("harmful-requests")]
+    texts = {document.messages[0][1].strip() for document in open_documents("harmful-requests")}
     order = sorted(texts, key=lambda text: unit_hash("safer", text))
     half = len(order) // 2
     mine = [_example(text, True, f"harm {number}") for number, text in enumerate(order[:half])]
