@@ -22,7 +22,7 @@ _COLOURS = ("ground", "ink", "dim", "line", "raised", "accent", "bar", "warn", "
 _STYLE = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--ground);color:var(--ink);font:16px/1.5 system-ui,sans-serif}
-main{max-width:60rem;margin:0 auto;padding:1.5rem 1rem 4rem}
+main{max-width:70rem;margin:0 auto;padding:1.5rem 1rem 4rem}
 h1{font-size:1.7rem;margin:.2rem 0}
 h2{font-size:1.25rem;margin:2.4rem 0 .4rem;border-top:1px solid var(--line);padding-top:1.2rem}
 h3{font-size:1rem;margin:1.2rem 0 .3rem}
@@ -31,7 +31,7 @@ p,ul{margin:.4rem 0;max-width:46rem}
 .first{border-left:4px solid var(--warn);padding:.2rem 0 .2rem 1rem;margin:1rem 0}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.92rem}
-th,td{padding:.25rem .7rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+th,td{padding:.25rem .55rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th{white-space:normal!important;vertical-align:bottom;max-width:7rem}
 th:first-child,td:first-child,td.word,th.word{text-align:left}
 td.word{white-space:normal}
@@ -110,8 +110,9 @@ def _how_to_read() -> str:
         "<h2>How to read this</h2><ul>"
         "<li>AUROC is the chance that a text with the concept scores above one without it: 0.5 is chance, 1 perfect. "
         "Every text is scored by detectors that never saw a text of its group; intervals are 95 % over groups.</li>"
-        "<li>Readable features are at most twenty, each counting for the concept. The dense probe reads the residual "
-        "stream itself and knows no features. Hard negatives use the words of the concept without meaning it.</li>"
+        "<li>Readable features are at most twenty, each counting for the concept. The one feature may count against "
+        "it, so it can do better than they do. The dense probe reads the residual stream itself and knows no features. "
+        "Hard negatives use the words of the concept without meaning it.</li>"
         "<li>Turned up: the leading feature is added at 0.2 mean residual norms, and we ask whether the model then "
         "finds the texts of the concept likelier, against their counterparts, in nats a token. It is a small push on "
         "one direction at one layer; an effect of nothing does not show that the model lacks the concept.</li>"
