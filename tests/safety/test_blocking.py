@@ -93,7 +93,7 @@ def told(toy, way, requests, watcher, most_rows):
     return [(tuple(event.token for event in each if event.token is not None), each[-1].done) for each in own]
 
 
-@settings(max_examples=25)
+@settings(max_examples=40)
 @given(scenes())
 def test_nothing_from_the_first_crossing_on_is_told(toy, planted, alone, scene):
     rows, kinds, most_rows, way = scene

@@ -136,7 +136,7 @@ def between(scores):
     return float(ordered[at : at + 2].mean())
 
 
-@settings(max_examples=30)
+@settings(max_examples=50)
 @given(
     st.lists(st.tuples(detectors, st.sampled_from(["said", "reply", "last"])), min_size=1, max_size=4),
     scenes,
