@@ -56,7 +56,7 @@ from monoscope.training import Source, train_dictionaries
 
 NAME, CHAT = "refusing", "talks"
 SCOPE = "everywhere"
-HANDFUL, TWENTY, NEAR = 5, 20, 12
+HANDFUL, TWENTY, NEAR, CONTEXTS = 5, 20, 12, 10
 UP, DOWN = (0.15, 0.3, 0.4), (0.15, 0.3)
 KEEP, CONTINUE_TOKENS = 0.6, 600_000
 TALK_TOKENS = 90_000
@@ -150,6 +150,22 @@ def choose(
     return list(told), told, means
 
 
+def contexts(model: LanguageModel, dictionary: Dictionary, features: Sequence[int]) -> dict[int, list[str]]:
+    """Where each feature fires most in the messages of training: the text up to that token, the most first."""
+    asked = [*prompts_in_turn("scam_tasks", "train"), *prompts_in_turn("lookalike_tasks", "train")]
+    examples = [Example(str(n), False, messages=(("user", prompt),)) for n, prompt in enumerate(asked)]
+    reading = read_examples(model, dictionary, examples)
+    first = reading.starts[reading.text_of_token]
+    columns = columns_of(reading.code, torch.tensor(features)).T
+    return {
+        feature: [
+            str(model.tokenizer.decode(reading.ids[max(int(first[token]), token - 9) : token + 1].tolist()))
+            for token in column.topk(CONTEXTS).indices.tolist()
+        ]
+        for feature, column in zip(features, columns, strict=True)
+    }
+
+
 def along(dictionary: Dictionary, means: Float[Tensor, "d_model"]) -> list[int]:
     """The living features whose directions lie nearest to the difference of means."""
     near = dictionary.W_dec.float() @ (means / means.norm())
@@ -170,35 +186,27 @@ def pushes(dictionary: Dictionary, features: Sequence[int], means: Tensor, lot: 
 
 def screen(model: LanguageModel, dictionary: Dictionary, features: Sequence[int]) -> dict[int, dict[str, float]]:
     """What each candidate does alone, on prompts of the split `choose` in one frame: turned up, the share of refused
-    look-alikes; taken away, the shares of refused scam requests and look-alikes."""
+    look-alikes; taken away, the shares of refused scam requests and look-alikes, and how much more over-refusal than
+    refusal of scams that takes (`gain`)."""
     scam, alike = (prompts_in_turn(name, "choose") for name in ("scam_tasks", "lookalike_tasks"))
+    plain_scam, plain_alike = _refused(model, scam, ()), _refused(model, alike, ())
     found = {}
     for feature in features:
         up = resolve(Edit(feature, "add", UP[-1], "r", SCOPE), dictionary)
-        found[feature] = {
+        away = _ablate(dictionary, [feature])
+        told = {
             "up": _refused(model, alike, (up,)),
-            "without_scam": _refused(model, scam, _ablate(dictionary, [feature])),
-            "without_lookalike": _refused(model, alike, _ablate(dictionary, [feature])),
+            "without_scam": _refused(model, scam, away),
+            "without_lookalike": _refused(model, alike, away),
         }
+        gain = plain_alike - told["without_lookalike"] - (plain_scam - told["without_scam"])
+        found[feature] = {**told, "gain": gain}
         say(f"feature {feature}: {found[feature]}")
-    found[-1] = {"up": 0.0, "without_scam": _refused(model, scam, ()), "without_lookalike": _refused(model, alike, ())}
     return found
 
 
 def _refused(model: LanguageModel, asked: Sequence[str], moves: Sequence[Move]) -> float:
     return sum(map(refused, answers(model, asked, moves))) / len(asked)
-
-
-def harmless_first(found: dict[int, dict[str, float]]) -> list[int]:
-    """Candidates whose absence costs over-refusal more than it costs refusal of scams, the best first."""
-    plain = found[-1]
-
-    def gain(feature: int) -> float:
-        told = found[feature]
-        lost = plain["without_scam"] - told["without_scam"]
-        return plain["without_lookalike"] - told["without_lookalike"] - lost
-
-    return sorted((feature for feature in found if feature >= 0), key=gain, reverse=True)
 
 
 def ablations(dictionary: Dictionary, features: Sequence[int], picked: Sequence[int], lots: Sequence[int]) -> list[Way]:
@@ -269,8 +277,7 @@ def experiment(
     living = living[~torch.isin(living, torch.tensor(features))]
     lots = living[torch.randperm(len(living), generator=torch.Generator().manual_seed(seed))].tolist()
     alone = screen(model, dictionary, list(dict.fromkeys([*features, *along(dictionary, means)])))
-    upward = sorted((feature for feature in alone if feature >= 0), key=lambda feature: -alone[feature]["up"])
-    picked = harmless_first(alone)
+    upward, picked = (sorted(alone, key=lambda feature: -alone[feature][how]) for how in ("up", "gain"))
     strengths = (*UP, *(-each for each in DOWN))
     by_strength = {each: pushes(dictionary, upward, means, lots[0], each) for each in strengths}
     away = ablations(dictionary, features, picked, lots)
@@ -310,12 +317,15 @@ def main() -> None:
     }
     say(f"FVU at the decision {fvu}")
     found = experiment(model, dictionary, refusing, answering, chosen.seed)
+    found["contexts"] = contexts(model, dictionary, found["upward"])
     told_of = list(
         dict.fromkeys([*found["upward"], *found["picked"], *(each["feature"] for each in found["features"])])
     )
     result = {**found, "fvu_at_decision": fvu, "labels": labels_for(base, first, told_of)}
     write_json(chosen.run / "features.json", {**result, "seconds": round(time.monotonic() - began, 1)})
     sys.stdout.write(f"chosen on other prompts: {result['chosen_up']}; {result['chosen_ablation']}\n\n")
+    one = result["upward"][0]
+    sys.stdout.write(f"feature {one} fires most at the end of: {' | '.join(result['contexts'][one])}\n\n")
     sys.stdout.write("| change | scam requests refused | look-alikes refused |\n| --- | --- | --- |\n")
     sys.stdout.write("\n".join(map(told, result["judged"])) + "\n")
 

@@ -105,13 +105,18 @@ def prompts_in_turn(name: str, split: str, turn: int = 0) -> list[str]:
 
 
 def answers(
-    model: LanguageModel, messages: Sequence[str], moves: Sequence[Move] = (), tokens: int = ANSWER_TOKENS
+    model: LanguageModel,
+    messages: Sequence[str],
+    moves: Sequence[Move] = (),
+    tokens: int = ANSWER_TOKENS,
+    system: str = "",
 ) -> list[str]:
-    """Greedy answers."""
+    """Greedy answers, with a system message where one is given."""
+    before = [{"role": "system", "content": system}] if system else []
     found: list[str] = []
     for first in range(0, len(messages), _ROWS):
         rendered = [
-            render_chat(model, [{"role": "user", "content": message}], reply_follows=True)
+            render_chat(model, [*before, {"role": "user", "content": message}], reply_follows=True)
             for message in messages[first : first + _ROWS]
         ]
         requests = [
@@ -149,7 +154,7 @@ def lessons(model: LanguageModel, seed: int) -> list[list[Pair]]:
     return found
 
 
-def fine_tune(model: LanguageModel, lessons: Sequence[Sequence[Pair]], seed: int) -> list[float]:
+def fine_tune(model: LanguageModel, taught: Sequence[Sequence[Pair]], seed: int) -> list[float]:
     """AdamW on the tokens of the answers alone; the mean loss of each epoch. Length-sorted batches, in bfloat16.
 
     Embeddings and the first blocks stay as they are: a refusal is no matter of what words are. What the template says
@@ -160,8 +165,8 @@ def fine_tune(model: LanguageModel, lessons: Sequence[Sequence[Pair]], seed: int
         block.requires_grad_(True)
     learnt = [weight for weight in module.parameters() if weight.requires_grad]
     optimiser = torch.optim.AdamW(learnt, lr=RATE, betas=(0.9, 0.95), weight_decay=DECAY, fused=True)
-    total, done, losses = len(lessons) * -(-len(lessons[0]) // BATCH), 0, []
-    for epoch, pairs in enumerate(lessons):
+    total, done, losses = len(taught) * -(-len(taught[0]) // BATCH), 0, []
+    for epoch, pairs in enumerate(taught):
         examples = sorted((_example(model, pair) for pair in pairs), key=lambda example: len(example[0]))
         shared = _shared([ids for ids, _ in examples])
         batches = [examples[first : first + BATCH] for first in range(0, len(examples), BATCH)]
@@ -175,7 +180,7 @@ def fine_tune(model: LanguageModel, lessons: Sequence[Sequence[Pair]], seed: int
             optimiser.zero_grad(set_to_none=True)
             seen, done = seen + float(loss.detach()), done + 1
         losses.append(seen / len(batches))
-        say(f"epoch {epoch + 1} of {len(lessons)}: loss {losses[-1]:.3f}, {time.monotonic() - began:.0f} s")
+        say(f"epoch {epoch + 1} of {len(taught)}: loss {losses[-1]:.3f}, {time.monotonic() - began:.0f} s")
     module.eval().requires_grad_(False)
     return losses
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from refusing_model import rows, say
+from refusing_model import answers, rows, say
 from torch import Tensor
 
 from monoscope.core.artifact import read_json, write_json
@@ -33,7 +33,6 @@ from monoscope.core.run import Run
 from monoscope.dictionary.base import Dictionary
 from monoscope.dictionary.shelf import load_dictionary
 from monoscope.effect.battery import refused
-from monoscope.model.chat import render_chat
 from monoscope.model.transformer import LanguageModel, load_model
 from monoscope.safety.baselines import BagOfWords
 from monoscope.safety.detector import Detector, score_texts
@@ -43,8 +42,6 @@ from monoscope.safety.reading import read_examples
 from monoscope.safety.statistics import area, binomial_interval, conformal_threshold
 from monoscope.stages import HARVEST_DTYPE
 from monoscope.steer.edits import Edit
-from monoscope.steer.engine import generate
-from monoscope.steer.request import Request
 from monoscope.steer.resolve import Move, resolve
 from monoscope.text.corpus import unit_hash
 from monoscope.text.sources import open_documents
@@ -60,7 +57,6 @@ INSTRUCTION = (
 )
 FPR, TOKENS, MOST, CALIBRATING = 0.01, 32, 120, 0.4
 PUSH = 0.3
-_ROWS = 40
 
 
 @dataclass(frozen=True)
@@ -98,25 +94,11 @@ def _example(text: str, positive: bool, group: str) -> Example:
     return Example(f"{group} {text[:20]}", positive, messages=(("user", text),), group=group)
 
 
-def answers(
+def said_to(
     model: LanguageModel, requests: Sequence[Example], moves: Sequence[Move] = (), system: str = ""
 ) -> list[str]:
-    """Greedy answers, with a system message where one is given."""
-    said: list[str] = []
-    for first in range(0, len(requests), _ROWS):
-        batch = []
-        for example in requests[first : first + _ROWS]:
-            messages = [{"role": role, "content": content} for role, content in example.messages]
-            messages = [{"role": "system", "content": system}, *messages] if system else messages
-            prompt = render_chat(model, messages, reply_follows=True)
-            batch.append(
-                Request(
-                    prompt.ids, tuple(moves), temperature=0, repetition_penalty=1.0, max_tokens=TOKENS,
-                    template=prompt.template,
-                )
-            )  # fmt: skip
-        said += [done.text for done in generate(model, None, batch)]
-    return said
+    """Greedy answers to requests."""
+    return answers(model, [request.messages[0][1] for request in requests], moves, TOKENS, system)
 
 
 class Judge:
@@ -184,10 +166,10 @@ def compare(model: LanguageModel, dictionary: Dictionary, refusal: int, seed: in
     folds = split_by_group(found.fit, 4, seed=seed)
     judged = ("calibrate", "harmful", "harmless")
     readings = {name: read_examples(model, dictionary, getattr(found, name)) for name in judged}
-    plain = {name: answers(model, getattr(found, name)) for name in ("harmful", "harmless")}
-    asked = {name: answers(model, getattr(found, name), system=INSTRUCTION) for name in ("harmful", "harmless")}
+    plain = {name: said_to(model, getattr(found, name)) for name in ("harmful", "harmless")}
+    asked = {name: said_to(model, getattr(found, name), system=INSTRUCTION) for name in ("harmful", "harmless")}
     push = resolve(Edit(refusal, "add", PUSH, "r", "everywhere"), dictionary)
-    pushed = {name: answers(model, getattr(found, name), (push,)) for name in ("harmful", "harmless")}
+    pushed = {name: said_to(model, getattr(found, name), (push,)) for name in ("harmful", "harmless")}
     say("answers written")
     rows_ = [_row("nothing", plain, plain, judge), _row("a system prompt", asked, plain, judge)]
     for kind, name in (("probe", "dense probe"), ("features", "readable features"), ("both", "both")):
