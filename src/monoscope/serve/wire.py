@@ -2,7 +2,7 @@
 
 uvicorn waits for ever for the head of a request and for a client to take its answer, and takes in any number of
 requests before it has answered the first; here all three have a limit. When there are very many connections, the one
-that has been idle longest makes room.
+that has owed a whole request longest makes room.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ class PatientProtocol(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """A client has connected: a request is to come soon."""
         super().connection_made(transport)
-        self._idle_since = time.monotonic()
+        self._owing_since = time.monotonic()
         self._asking = _Alarm(self.loop, transport.abort)
         self._listening = _Alarm(self.loop, transport.abort)
         self._asking.set("head", self.patience.head_seconds)
@@ -62,7 +62,7 @@ class PatientProtocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         """An answer is sent."""
-        self._idle_since = time.monotonic()
+        self._owing_since = time.monotonic()
         super().on_response_complete()
         self._watch(head=False)
 
@@ -77,9 +77,9 @@ class PatientProtocol(H11Protocol):
         self._listening.stop()
 
     @property
-    def is_idle(self) -> bool:
-        """Whether nobody waits for an answer on it."""
-        return self.transport.is_closing() or self.conn.their_state is h11.IDLE
+    def is_owing(self) -> bool:
+        """Whether nobody waits for an answer on it: no request was asked whole since the last one."""
+        return self.transport.is_closing() or self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
 
     def _watch(self, *, head: bool) -> None:
         """Set the alarm for what the client still owes; each lasts from its beginning, however much comes meanwhile."""
@@ -91,8 +91,10 @@ class PatientProtocol(H11Protocol):
             self._asking.stop()
 
     def _make_room(self) -> None:
-        others = [each for each in self.connections if isinstance(each, PatientProtocol) and each.is_idle]
-        min(others, key=lambda each: each._idle_since, default=self).transport.abort()
+        # A request that comes in pieces counts from its connection too: were it spared, half-sent bodies could fill
+        # every place, and each client that comes after would be hung up on.
+        others = [each for each in self.connections if isinstance(each, PatientProtocol) and each.is_owing]
+        min(others, key=lambda each: each._owing_since, default=self).transport.abort()
 
 
 class _Alarm:
