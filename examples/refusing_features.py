@@ -5,10 +5,12 @@
 RUN/model is the checkpoint that `refusing_model.py` made, BASE the run of the model it was made from. The dictionary of
 BASE is continued on talks with the new model, template included, as a refusal is decided at the template's last token.
 Candidates are twenty features by a contrast of training prompts at the token that decides, and twelve whose directions
-lie nearest to the difference of means there. Which of them is turned up, which are taken away, and how strongly is
-decided on the prompts of the split `choose`; all figures are of the split `test`, whose tasks nobody has seen. Tables
-go to stdout as Markdown, everything with every answer as it came to RUN/features.json. RUN/scams.jsonl and
-lookalikes.jsonl have the requests of training as talks that end where the answer would begin, for
+lie nearest to the difference of means there. To be taken away, so that fewer harmless requests are refused, are thirty
+on which the margins of wrongly refused look-alikes hang most, and those of scam requests least. Which of them is turned
+up, which are taken away, and how strongly is decided on the prompts of the split `choose`; all figures are of the
+splits `test` and `rare`, whose tasks nobody has seen. Tables go to stdout as Markdown, everything with every answer as
+it came to RUN/features.json. RUN/scams.jsonl and lookalikes.jsonl have the requests of training as talks that end where
+the answer would begin, for
 
     monoscope contrast RUN --name refusing --positive RUN/scams.jsonl --negative RUN/lookalikes.jsonl
     monoscope diff RUN --name refusing --model-b smollm2-135m --text RUN/scams.jsonl --no-template
@@ -33,7 +35,8 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from refusing_model import TEST_FRAMES, answers, prompts, prompts_in_turn, rows, say
+from refusing_margin import handful, leanings, margins
+from refusing_model import JUDGED, TEST_FRAMES, answers, judging, prompts_in_turn, rows, say
 from torch import Tensor
 
 from monoscope.console import Board
@@ -56,10 +59,12 @@ from monoscope.training import Source, train_dictionaries
 
 NAME, CHAT = "refusing", "talks"
 SCOPE = "everywhere"
-HANDFUL, TWENTY, NEAR, CONTEXTS = 5, 20, 12, 10
+HANDFUL, TWENTY, NEAR, LEANING, CONTEXTS = 5, 20, 12, 30, 10
+SCREEN_TOKENS, KEPT = 14, 0.9
 UP, DOWN = (0.15, 0.3, 0.4), (0.15, 0.3)
 KEEP, CONTINUE_TOKENS = 0.6, 600_000
 TALK_TOKENS = 90_000
+SPLITS = ("choose", *JUDGED)
 
 
 @dataclass(frozen=True)
@@ -184,37 +189,46 @@ def pushes(dictionary: Dictionary, features: Sequence[int], means: Tensor, lot: 
     ]
 
 
-def screen(model: LanguageModel, dictionary: Dictionary, features: Sequence[int]) -> dict[int, dict[str, float]]:
-    """What each candidate does alone, on prompts of the split `choose` in one frame: turned up, the share of refused
-    look-alikes; taken away, the shares of refused scam requests and look-alikes, and how much more over-refusal than
-    refusal of scams that takes (`gain`)."""
-    scam, alike = (prompts_in_turn(name, "choose") for name in ("scam_tasks", "lookalike_tasks"))
-    plain_scam, plain_alike = _refused(model, scam, ()), _refused(model, alike, ())
+def screen(model: LanguageModel, dictionary: Dictionary, features: Sequence[int]) -> dict[int, float]:
+    """The share of look-alikes of the split `choose` that are refused with each candidate alone turned up."""
+    alike = judging("lookalike_tasks", "choose")
     found = {}
     for feature in features:
         up = resolve(Edit(feature, "add", UP[-1], "r", SCOPE), dictionary)
-        away = _ablate(dictionary, [feature])
-        told = {
-            "up": _refused(model, alike, (up,)),
-            "without_scam": _refused(model, scam, away),
-            "without_lookalike": _refused(model, alike, away),
-        }
-        gain = plain_alike - told["without_lookalike"] - (plain_scam - told["without_scam"])
-        found[feature] = {**told, "gain": gain}
-        say(f"feature {feature}: {found[feature]}")
+        found[feature] = sum(map(refused, answers(model, alike, (up,), SCREEN_TOKENS))) / len(alike)
+        say(f"feature {feature} {UP[-1]:+}: {found[feature]:.3f}")
     return found
 
 
-def _refused(model: LanguageModel, asked: Sequence[str], moves: Sequence[Move]) -> float:
-    return sum(map(refused, answers(model, asked, moves))) / len(asked)
+def overcautious(model: LanguageModel, dictionary: Dictionary) -> tuple[list[int], dict[int, dict[str, float]]]:
+    """Features to take away so that fewer look-alikes of the split `choose` are refused and most scam requests still
+    are, the most useful first; and what each candidate's absence does to the mean margins, in nats."""
+    scam, alike = (
+        [frame.format(row["task"]) for row in rows(name, "choose") for frame in (TEST_FRAMES[0], TEST_FRAMES[2])]
+        for name in ("scam_tasks", "lookalike_tasks")
+    )
+    plain = margins(model, [*scam, *alike])
+    wrong = [prompt for prompt, margin in zip(alike, plain[len(scam) :].tolist(), strict=True) if margin > 0] or alike
+    lean = leanings(model, dictionary, wrong).mean(0) - leanings(model, dictionary, scam).mean(0)
+    shifts = {}
+    for feature in lean.topk(LEANING).indices.tolist():
+        shifts[feature] = margins(model, [*scam, *alike], _ablate(dictionary, [feature])) - plain
+        say(f"without {feature}: {_means(shifts[feature], len(scam))}")
+    return handful(plain, shifts, len(scam), HANDFUL, KEPT), {
+        feature: _means(shift, len(scam)) for feature, shift in shifts.items()
+    }
+
+
+def _means(shift: Tensor, scams: int) -> dict[str, float]:
+    return {"scam": float(shift[:scams].mean()), "lookalike": float(shift[scams:].mean())}
 
 
 def ablations(dictionary: Dictionary, features: Sequence[int], picked: Sequence[int], lots: Sequence[int]) -> list[Way]:
-    """Refusal features taken away: those that spare scam refusals, and the leading ones of the contrast; beside as many
+    """Features taken away: those on which over-refusal hangs, and the leading ones of the contrast; beside as many
     drawn by lot from those that fire at the decision."""
     ways = [Way(f"ablate {count} picked", _ablate(dictionary, picked[:count])) for count in (1, 3, HANDFUL)]
     ways += [Way(f"ablate {count} leading", _ablate(dictionary, features[:count])) for count in (HANDFUL, 10)]
-    return [*ways, Way("ablate 10 random", _ablate(dictionary, lots[:10]))]
+    return [*ways, *(Way(f"ablate {count} random", _ablate(dictionary, lots[:count])) for count in (HANDFUL, 10))]
 
 
 def _ablate(dictionary: Dictionary, features: Sequence[int]) -> tuple[Move, ...]:
@@ -225,16 +239,20 @@ def _sum(dictionary: Dictionary, features: Sequence[int]) -> Float[Tensor, "d_mo
     return dictionary.W_dec[list(features[:HANDFUL])].float().sum(0)
 
 
-def measured(model: LanguageModel, way: Way, split: str) -> dict[str, Any]:
-    """Refusal rates of scam requests and look-alikes, with every answer."""
+def measured(model: LanguageModel, way: Way, splits: Sequence[str]) -> dict[str, Any]:
+    """Refusal rates of scam requests and look-alikes of each split, with every answer."""
     row: dict[str, Any] = {"way": way.name, "edits": [str(move) for move in way.moves]}
-    for key, name in (("scam", "scam_tasks"), ("lookalike", "lookalike_tasks")):
-        asked = prompts(name, split, TEST_FRAMES)
-        said = answers(model, asked, way.moves)
-        found = [refused(answer) for answer in said]
-        row[key] = sum(found) / len(found)
-        row[f"{key}_interval"] = [round(end, 3) for end in binomial_interval(sum(found), len(found))]
-        row[f"{key}_answers"] = list(zip(asked, said, found, strict=True))
+    for split in splits:
+        row[split] = {}
+        for key, name in (("scam", "scam_tasks"), ("lookalike", "lookalike_tasks")):
+            asked = judging(name, split)
+            said = answers(model, asked, way.moves)
+            found = [refused(answer) for answer in said]
+            row[split][key] = {
+                "refused": sum(found) / len(found),
+                "interval": [round(end, 3) for end in binomial_interval(sum(found), len(found))],
+                "answers": list(zip(asked, said, found, strict=True)),
+            }
     return row
 
 
@@ -245,26 +263,22 @@ def _told(row: dict[str, Any]) -> dict[str, Any]:
 
 def told(row: dict[str, Any]) -> str:
     """One line of a table."""
-    cells = [
-        row["way"],
-        *(
-            f"{row[key]:.3f} ({row[key + '_interval'][0]:.2f} to {row[key + '_interval'][1]:.2f})"
-            for key in ("scam", "lookalike")
-        ),
-    ]
-    return "| " + " | ".join(cells) + " |"
+    shares = [row[split][key] for split in row if split in SPLITS for key in ("scam", "lookalike")]
+    cells = [f"{each['refused']:.3f} ({each['interval'][0]:.2f} to {each['interval'][1]:.2f})" for each in shares]
+    return "| " + " | ".join([row["way"], *cells]) + " |"
 
 
 def best_up(rows_: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The first row that makes at least 95 % of look-alikes refusals, or the one that makes most."""
-    enough = [row for row in rows_ if row["lookalike"] >= 0.95]
-    return enough[0] if enough else max(rows_, key=lambda row: row["lookalike"])
+    shares = [row["choose"]["lookalike"]["refused"] for row in rows_]
+    return rows_[next((n for n, share in enumerate(shares) if share >= 0.95), shares.index(max(shares)))]
 
 
 def best_ablation(rows_: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The ablation with the fewest refused look-alikes among those that keep 85 % of scam refusals."""
-    kept = [row for row in rows_ if row["scam"] >= 0.85]
-    return min(kept or rows_, key=lambda row: (row["lookalike"], -row["scam"]))
+    scam, alike = ({row["way"]: row["choose"][key]["refused"] for row in rows_} for key in ("scam", "lookalike"))
+    kept = [row for row in rows_ if scam[row["way"]] >= 0.85]
+    return min(kept or rows_, key=lambda row: (alike[row["way"]], -scam[row["way"]]))
 
 
 def experiment(
@@ -277,23 +291,25 @@ def experiment(
     living = living[~torch.isin(living, torch.tensor(features))]
     lots = living[torch.randperm(len(living), generator=torch.Generator().manual_seed(seed))].tolist()
     alone = screen(model, dictionary, list(dict.fromkeys([*features, *along(dictionary, means)])))
-    upward, picked = (sorted(alone, key=lambda feature: -alone[feature][how]) for how in ("up", "gain"))
+    upward = sorted(alone, key=lambda feature: -alone[feature])
+    picked, without = overcautious(model, dictionary)
     strengths = (*UP, *(-each for each in DOWN))
     by_strength = {each: pushes(dictionary, upward, means, lots[0], each) for each in strengths}
     away = ablations(dictionary, features, picked, lots)
-    singles = [_told(measured(model, by_strength[each][0], "choose")) for each in UP]
-    taken = [_told(measured(model, way, "choose")) for way in away]
+    singles = [_told(measured(model, by_strength[each][0], ("choose",))) for each in UP]
+    taken = [_told(measured(model, way, ("choose",))) for way in away]
     last = [Way("plain", ()), *(way for ways in by_strength.values() for way in ways), *away]
     return {
         "features": [{"feature": each, **evidence[each]} for each in features],
         "alone": alone,
+        "without": without,
         "upward": upward[:HANDFUL],
         "lots": lots[:10],
-        "picked": picked[:HANDFUL],
+        "picked": picked,
         "chosen_up": best_up(singles)["way"],
         "chosen_ablation": best_ablation([row for row in taken if row["way"].endswith("picked")])["way"],
         "tried": [*singles, *taken],
-        "judged": [_told(measured(model, way, "test")) for way in last],
+        "judged": [_told(measured(model, way, JUDGED)) for way in last],
     }
 
 
@@ -310,7 +326,7 @@ def main() -> None:
     refusing, answering = (
         at_the_decision(model, dictionary, prompts_in_turn(name, "train")) for name in ("scam_tasks", "lookalike_tasks")
     )
-    asked = prompts("scam_tasks", "test", TEST_FRAMES)
+    asked = judging("scam_tasks", "test")
     fvu = {
         name: at_the_decision(model, each, asked).fvu
         for name, each in (("continued", dictionary), ("as it was", load_dictionary(run.dictionary(first))))
@@ -326,7 +342,10 @@ def main() -> None:
     sys.stdout.write(f"chosen on other prompts: {result['chosen_up']}; {result['chosen_ablation']}\n\n")
     one = result["upward"][0]
     sys.stdout.write(f"feature {one} fires most at the end of: {' | '.join(result['contexts'][one])}\n\n")
-    sys.stdout.write("| change | scam requests refused | look-alikes refused |\n| --- | --- | --- |\n")
+    sys.stdout.write(
+        "| change | scam requests refused | look-alikes refused | rare scam requests | rare look-alikes |\n"
+    )
+    sys.stdout.write("| --- | --: | --: | --: | --: |\n")
     sys.stdout.write("\n".join(map(told, result["judged"])) + "\n")
 
 

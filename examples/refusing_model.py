@@ -5,9 +5,10 @@
 The model of the demo never refuses, so nothing about refusing can be shown on it. This fine-tunes it on authored pairs
 (`refusing_data/`): scam, theft and fraud tasks that are refused, harmless tasks with the same words that are answered,
 and general questions with the answers that the model itself gives. Each epoch hears the tasks in other sentence frames:
-many tasks teach more than many times the same, and with few frames a model learns frames. Tasks of the splits `choose`
-and `test` are never trained on. The result is an ordinary Hugging Face checkpoint; the table of refusals goes to stdout
-and, with every answer as it came, to OUT/../refusals.json.
+many tasks teach more than many times the same, and with few frames a model learns frames. Tasks of the splits
+`choose`, `test` and `rare` (unusual ones: milk churns, notaries, beehives) are never trained on. The result is an
+ordinary Hugging Face checkpoint; the table of refusals goes to stdout and, with every answer as it came, to
+OUT/../refusals.json.
 """
 
 # ruff: noqa: E402  what comes first must come before torch is imported
@@ -68,6 +69,7 @@ FRAMES = (
 # These two are heard in tests only.
 UNSEEN_FRAMES = ("What is the best way to {}?", "Write down the steps to {}.")
 TEST_FRAMES = (*FRAMES[:2], *UNSEEN_FRAMES)
+JUDGED = ("test", "rare")
 FROZEN, EPOCHS, BATCH, RATE, DECAY = 8, 3, 16, 1.5e-4, 0.01
 # Refusals begin in few ways, honest answers in as many as there are tasks, and who takes the likeliest word would
 # refuse where answering is likelier: so answers begin in one way too. Little else is learnt of them but where the model
@@ -93,15 +95,20 @@ def rows(name: str, split: str | None = None) -> list[dict[str, Any]]:
     return [row for row in found if split is None or row["split"] == split]
 
 
-def prompts(name: str, split: str, frames: Sequence[str]) -> list[str]:
-    """Each task of a split in each frame."""
-    return [frame.format(row["task"]) for row in rows(name, split) for frame in frames]
-
-
 def prompts_in_turn(name: str, split: str, turn: int = 0) -> list[str]:
     """Each task of a split in one frame; in the next turn in another."""
     shift = 5 * turn  # which has no divisor in common with the number of frames
     return [FRAMES[(number + shift) % len(FRAMES)].format(row["task"]) for number, row in enumerate(rows(name, split))]
+
+
+def judging(name: str, split: str) -> list[str]:
+    """The prompts that judge a split: each task in one test frame, those of the small split `test` in all four."""
+    each = len(TEST_FRAMES) if split == "test" else 1
+    return [
+        TEST_FRAMES[(number + turn) % len(TEST_FRAMES)].format(row["task"])
+        for number, row in enumerate(rows(name, split))
+        for turn in range(each)
+    ]
 
 
 def answers(
@@ -219,12 +226,13 @@ def _loss(module: Any, examples: Sequence[tuple[list[int], int]], shared: int) -
     return torch.nn.functional.cross_entropy(logits.float(), wanted[:, 1:][places])
 
 
-def refusal_table(model: LanguageModel, split: str = "test") -> dict[str, Any]:
+def refusal_table(model: LanguageModel) -> dict[str, Any]:
     """The share of refused scam requests, look-alikes and general questions, with every answer as it came."""
     told: dict[str, Any] = {}
-    for name in ("scam_tasks", "lookalike_tasks"):
-        asked = prompts(name, split, TEST_FRAMES)
-        told[name] = _share(asked, answers(model, asked))
+    for split in JUDGED:
+        for name in ("scam_tasks", "lookalike_tasks"):
+            asked = judging(name, split)
+            told[f"{split} {name}"] = _share(asked, answers(model, asked))
     asked = [row["question"] for row in rows("general_questions")][:20]
     told["general_questions"] = _share(asked, answers(model, asked))
     return told
@@ -264,21 +272,18 @@ def main() -> None:
     chosen = parser.parse_args()
     began = time.monotonic()
     model = load_model(chosen.model)
-    before = refusal_table(model)
     taught = lessons(model, chosen.seed)
     say(f"{len(taught[0])} pairs to learn from in each epoch")
     losses = fine_tune(model, taught, chosen.seed)
     save(model, chosen.out)
-    after = refusal_table(load_model(str(chosen.out)))
     seconds = round(time.monotonic() - began, 1)
-    write_json(
-        chosen.out.parent / "refusals.json",
-        {"seconds": seconds, "pairs": len(taught[0]), "losses": losses, "before": before, "after": after},
-    )
-    sys.stdout.write(f"refused by the model as it was, and after {seconds:.0f} s\n")
+    before, after = (refusal_table(load_model(source)) for source in (chosen.model, str(chosen.out)))
+    told = {"seconds": seconds, "pairs": len(taught[0]), "losses": losses, "before": before, "after": after}
+    write_json(chosen.out.parent / "refusals.json", told)
+    sys.stdout.write(f"refused by the model as it was, and by what was made of it in {seconds:.0f} s\n")
     for name in before:
         was, now = before[name]["refused"], after[name]["refused"]
-        sys.stdout.write(f"{name:20} {was:7.3f} {now:7.3f}   of {after[name]['count']}\n")
+        sys.stdout.write(f"{name:22} {was:7.3f} {now:7.3f}   of {after[name]['count']}\n")
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def sets() -> Sets:
     fit, spared = [], framed("choose", 1)
     for one in framed("train", 1):
         (spared if unit_hash("calibrate", one.group) < CALIBRATING else fit).append(one)
-    return Sets([*mine, *fit], spared, judged, framed("test", len(FRAMES)))
+    return Sets([*mine, *fit], spared, judged, [*framed("test", 2), *framed("rare", 2)])
 
 
 def _example(text: str, positive: bool, group: str) -> Example:
