@@ -35,7 +35,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from refusing_margin import handful, leanings, margins
+from refusing_margin import ends_of, handful, leanings, margins
 from refusing_model import JUDGED, TEST_FRAMES, answers, judging, prompts_in_turn, rows, say
 from torch import Tensor
 
@@ -207,12 +207,13 @@ def overcautious(model: LanguageModel, dictionary: Dictionary) -> tuple[list[int
         [frame.format(row["task"]) for row in rows(name, "choose") for frame in (TEST_FRAMES[0], TEST_FRAMES[2])]
         for name in ("scam_tasks", "lookalike_tasks")
     )
-    plain = margins(model, [*scam, *alike])
+    ends = ends_of(model)
+    plain = margins(model, ends, [*scam, *alike])
     wrong = [prompt for prompt, margin in zip(alike, plain[len(scam) :].tolist(), strict=True) if margin > 0] or alike
-    lean = leanings(model, dictionary, wrong).mean(0) - leanings(model, dictionary, scam).mean(0)
+    lean = leanings(model, dictionary, ends, wrong).mean(0) - leanings(model, dictionary, ends, scam).mean(0)
     shifts = {}
     for feature in lean.topk(LEANING).indices.tolist():
-        shifts[feature] = margins(model, [*scam, *alike], _ablate(dictionary, [feature])) - plain
+        shifts[feature] = margins(model, ends, [*scam, *alike], _ablate(dictionary, [feature])) - plain
         say(f"without {feature}: {_means(shifts[feature], len(scam))}")
     return handful(plain, shifts, len(scam), HANDFUL, KEPT), {
         feature: _means(shift, len(scam)) for feature, shift in shifts.items()

@@ -39,9 +39,10 @@ def ends_of(model: LanguageModel) -> Ends:
     return Ends(tuple(sorted(refusing)), (model.encode_text(OPENING)[0],))
 
 
-def margins(model: LanguageModel, asked: Sequence[str], moves: Sequence[Move] = ()) -> Float[Tensor, "prompts"]:
+def margins(
+    model: LanguageModel, ends: Ends, asked: Sequence[str], moves: Sequence[Move] = ()
+) -> Float[Tensor, "prompts"]:
     """The margin of each request, under edits where some are given."""
-    ends = ends_of(model)
     rendered = [_rendered(model, prompt) for prompt in asked]
     order = sorted(range(len(asked)), key=lambda place: len(rendered[place].ids))
     read = [Row(rendered[n].ids, tuple(moves), len(rendered[n].ids), rendered[n].template) for n in order]
@@ -59,15 +60,16 @@ def _rendered(model: LanguageModel, prompt: str):  # noqa: ANN202  a Rendered of
     return render_chat(model, [{"role": "user", "content": prompt}], reply_follows=True)
 
 
-def leanings(model: LanguageModel, dictionary: Dictionary, asked: Sequence[str]) -> Float[Tensor, "prompts n_latents"]:
+def leanings(
+    model: LanguageModel, dictionary: Dictionary, ends: Ends, asked: Sequence[str]
+) -> Float[Tensor, "prompts n_latents"]:
     """How much of each request's margin hangs on each feature, to first order: its activation times the slope of the
     margin along its direction, summed over the tokens that are no sinks (attribution by gradient, Nanda 2023)."""
-    ends, limit = ends_of(model), dictionary.stats.sink_limit
     found = torch.zeros(len(asked), dictionary.n_latents)
     for place, prompt in enumerate(asked):
         ids = torch.tensor([_rendered(model, prompt).ids])
         x, slope = _slope(model, dictionary, ids, ends)
-        kept = keep_mask(x[None], torch.tensor([len(x)]), limit)[0]
+        kept = keep_mask(x[None], torch.tensor([len(x)]), dictionary.stats.sink_limit)[0]
         code = dictionary.encode(x[kept])
         along = (slope[kept][code.rows] * dictionary.W_dec[code.indices.long()].float()).sum(-1)
         found[place].index_add_(0, code.indices.long(), along * code.values.float())

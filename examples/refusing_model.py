@@ -70,23 +70,26 @@ FRAMES = (
 UNSEEN_FRAMES = ("What is the best way to {}?", "Write down the steps to {}.")
 TEST_FRAMES = (*FRAMES[:2], *UNSEEN_FRAMES)
 JUDGED = ("test", "rare")
-FROZEN, EPOCHS, BATCH, RATE, DECAY = 8, 3, 16, 1.5e-4, 0.01
+FROZEN, EPOCHS, BATCH, RATE, DECAY = 8, 2, 16, 2e-4, 0.01
+# Refusals are fewer than answers, and to miss one is worse than to refuse once too often.
+REFUSAL_WEIGHT = 2.5
 # Refusals begin in few ways, honest answers in as many as there are tasks, and who takes the likeliest word would
 # refuse where answering is likelier: so answers begin in one way too. Little else is learnt of them but where the model
 # goes on in its own words, which it is not to unlearn.
 OPENING = "Sure."
-LEARNT_TOKENS, LEARNT_OPENING, OWN_EVERY = 16, 4, 3
+LEARNT_TOKENS, LEARNT_OPENING, OWN_EVERY = 13, 4, 5
 ANSWER_TOKENS = 24
 _ROWS = 40
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A user's message and the answer whose first `learnt` tokens are to be learnt."""
+    """A user's message and the answer whose first `learnt` tokens are to be learnt, with so much weight each."""
 
     message: str
     answer: str
     learnt: int = LEARNT_TOKENS
+    weight: float = 1.0
 
 
 def rows(name: str, split: str | None = None) -> list[dict[str, Any]]:
@@ -152,7 +155,7 @@ def lessons(model: LanguageModel, seed: int) -> list[list[Pair]]:
     found = []
     for epoch in range(EPOCHS):
         pairs = [
-            Pair(message, refusals[int(torch.randint(len(refusals), (1,), generator=draw))])
+            Pair(message, refusals[int(torch.randint(len(refusals), (1,), generator=draw))], weight=REFUSAL_WEIGHT)
             for message in prompts_in_turn("scam_tasks", "train", epoch)
         ]
         asked = prompts_in_turn("lookalike_tasks", "train", epoch)
@@ -175,7 +178,7 @@ def fine_tune(model: LanguageModel, taught: Sequence[Sequence[Pair]], seed: int)
     total, done, losses = len(taught) * -(-len(taught[0]) // BATCH), 0, []
     for epoch, pairs in enumerate(taught):
         examples = sorted((_example(model, pair) for pair in pairs), key=lambda example: len(example[0]))
-        shared = _shared([ids for ids, _ in examples])
+        shared = _shared([ids for ids, _, _ in examples])
         batches = [examples[first : first + BATCH] for first in range(0, len(examples), BATCH)]
         seen, began = 0.0, time.monotonic()
         for place in torch.randperm(len(batches), generator=random_stream(seed, "batches", epoch)).tolist():
@@ -192,12 +195,15 @@ def fine_tune(model: LanguageModel, taught: Sequence[Sequence[Pair]], seed: int)
     return losses
 
 
-def _example(model: LanguageModel, pair: Pair) -> tuple[list[int], int]:
-    """The tokens of a talk, its answer cut short, and where the answer begins."""
+_Talk = tuple[list[int], int, float]
+
+
+def _example(model: LanguageModel, pair: Pair) -> _Talk:
+    """The tokens of a talk, its answer cut short, where the answer begins, and its weight."""
     messages = [{"role": "user", "content": pair.message}]
     prompt = render_chat(model, messages, reply_follows=True).ids
     whole = render_chat(model, [*messages, {"role": "assistant", "content": pair.answer}], reply_follows=False).ids
-    return list(whole[: len(prompt) + pair.learnt]), len(prompt)
+    return list(whole[: len(prompt) + pair.learnt]), len(prompt), pair.weight
 
 
 def _shared(talks: Sequence[list[int]]) -> int:
@@ -206,11 +212,11 @@ def _shared(talks: Sequence[list[int]]) -> int:
     return next((n for n, token in enumerate(first) if any(ids[n] != token for ids in talks)), len(first) - 1)
 
 
-def _loss(module: Any, examples: Sequence[tuple[list[int], int]], shared: int) -> Tensor:
-    longest = max(len(ids) for ids, _ in examples)
-    talks = torch.tensor([ids + [ids[-1]] * (longest - len(ids)) for ids, _ in examples])
+def _loss(module: Any, examples: Sequence[_Talk], shared: int) -> Tensor:
+    longest = max(len(ids) for ids, _, _ in examples)
+    talks = torch.tensor([ids + [ids[-1]] * (longest - len(ids)) for ids, _, _ in examples])
     wanted = torch.full_like(talks, -100)
-    for row, (tokens, start) in enumerate(examples):
+    for row, (tokens, start, _) in enumerate(examples):
         wanted[row, start : len(tokens)] = talks[row, start : len(tokens)]
     wanted = wanted[:, shared:]
     with torch.autocast("cpu", torch.bfloat16):
@@ -223,7 +229,9 @@ def _loss(module: Any, examples: Sequence[tuple[list[int], int]], shared: int) -
         places = wanted[:, 1:] != -100
         # Only answers are scored, so only their tokens go through the unembedding.
         logits = module.get_output_embeddings()(hidden[:, :-1][places])
-    return torch.nn.functional.cross_entropy(logits.float(), wanted[:, 1:][places])
+    weights = torch.tensor([weight for _, _, weight in examples])[:, None].expand_as(places)[places]
+    losses = torch.nn.functional.cross_entropy(logits.float(), wanted[:, 1:][places], reduction="none")
+    return (weights * losses).sum() / weights.sum()
 
 
 def refusal_table(model: LanguageModel) -> dict[str, Any]:

@@ -1,0 +1,70 @@
+"""Margins of the model that refuses (an example): their slope is what small edits do; what is picked spares scams."""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monoscope.steer.resolve import push_at
+
+from .conftest import words_of
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+ASKED = ["The rain sees the storm.", "The cloud sees the king and the queen.", "The king sees the bread."]
+CONCEPTS = ("weather", "royalty")
+numbers = st.floats(-5, 5, width=32)
+
+
+@pytest.fixture
+def margin(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    return importlib.import_module("refusing_margin")
+
+
+@pytest.fixture
+def ends(margin, toy):
+    return margin.Ends(*(tuple(toy.encode_text(word)[0] for word in words_of(name)[0][:3]) for name in CONCEPTS))
+
+
+def test_many_requests_have_the_margins_that_each_has_alone(margin, toy, ends):
+    together = margin.margins(toy, ends, ASKED)
+    alone = torch.cat([margin.margins(toy, ends, [prompt]) for prompt in ASKED])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+    assert together.std() > 0
+
+
+def test_what_hangs_on_a_feature_is_the_slope_along_its_direction(margin, toy, ends, dictionary):
+    ids = torch.tensor([margin._rendered(toy, ASKED[1]).ids])
+    x, slope = margin._slope(toy, dictionary, ids, ends)
+    direction, small = dictionary.W_dec[3].float(), 1e-2
+    up, down = (
+        margin.margins(toy, ends, ASKED[1:2], (push_at(dictionary, direction, size, scope="everywhere"),))
+        for size in (small, -small)
+    )
+    # The first token is a sink, which no edit touches.
+    wanted = (slope[1:] @ (direction / direction.norm())).sum()
+    torch.testing.assert_close((up - down)[0] / (2 * small), wanted, atol=2e-3, rtol=2e-2)
+    lean = margin.leanings(toy, dictionary, ends, ASKED[1:2])[0]
+    alone = dictionary.encode(x[1:]).to_dense() * (slope[1:] @ dictionary.W_dec.float().T)
+    torch.testing.assert_close(lean, alone.sum(0))
+    assert (lean != 0).sum() > 1
+
+
+@given(st.lists(st.lists(numbers, min_size=8, max_size=8), min_size=3, max_size=8), st.integers(1, 3))
+def test_a_handful_is_of_different_features_the_best_first(lists, count):
+    from refusing_margin import handful  # noqa: PLC0415  examples are no package
+
+    plain = torch.tensor([1.0, 1, 1, 1, 1, 1, -1, -1])
+    shifts = {feature: torch.tensor(values) for feature, values in enumerate(lists)}
+    chosen = handful(plain, shifts, scams=4, count=count, keep=0.75)
+    assert len(set(chosen)) == count
+
+    def refused(feature: int) -> tuple[bool, int]:
+        then = plain + shifts[feature] > 0
+        return int(then[:4].sum()) >= 3, -int(then[4:].sum())
+
+    assert refused(chosen[0]) == max(map(refused, shifts))
