@@ -64,7 +64,6 @@ SCREEN_TOKENS, KEPT = 14, 0.9
 UP, DOWN = (0.15, 0.3, 0.4), (0.15, 0.3)
 KEEP, CONTINUE_TOKENS = 0.6, 600_000
 TALK_TOKENS = 90_000
-SPLITS = ("choose", *JUDGED)
 
 
 @dataclass(frozen=True)
@@ -190,8 +189,8 @@ def pushes(dictionary: Dictionary, features: Sequence[int], means: Tensor, lot: 
 
 
 def screen(model: LanguageModel, dictionary: Dictionary, features: Sequence[int]) -> dict[int, float]:
-    """The share of look-alikes of the split `choose` that are refused with each candidate alone turned up."""
-    alike = judging("lookalike_tasks", "choose")
+    """The share of every second look-alike of the split `choose` that is refused with each candidate turned up alone."""
+    alike = judging("lookalike_tasks", "choose")[::2]
     found = {}
     for feature in features:
         up = resolve(Edit(feature, "add", UP[-1], "r", SCOPE), dictionary)
@@ -264,7 +263,8 @@ def _told(row: dict[str, Any]) -> dict[str, Any]:
 
 def told(row: dict[str, Any]) -> str:
     """One line of a table."""
-    shares = [row[split][key] for split in row if split in SPLITS for key in ("scam", "lookalike")]
+    splits = [row[split] for split in ("choose", *JUDGED) if split in row]
+    shares = [split[key] for split in splits for key in ("scam", "lookalike")]
     cells = [f"{each['refused']:.3f} ({each['interval'][0]:.2f} to {each['interval'][1]:.2f})" for each in shares]
     return "| " + " | ".join([row["way"], *cells]) + " |"
 
@@ -299,7 +299,7 @@ def experiment(
     away = ablations(dictionary, features, picked, lots)
     singles = [_told(measured(model, by_strength[each][0], ("choose",))) for each in UP]
     taken = [_told(measured(model, way, ("choose",))) for way in away]
-    last = [Way("plain", ()), *(way for ways in by_strength.values() for way in ways), *away]
+    turned = [way for ways in by_strength.values() for way in ways]
     return {
         "features": [{"feature": each, **evidence[each]} for each in features],
         "alone": alone,
@@ -310,7 +310,8 @@ def experiment(
         "chosen_up": best_up(singles)["way"],
         "chosen_ablation": best_ablation([row for row in taken if row["way"].endswith("picked")])["way"],
         "tried": [*singles, *taken],
-        "judged": [_told(measured(model, way, JUDGED)) for way in last],
+        "judged": [_told(measured(model, way, JUDGED)) for way in [Way("nothing", ()), *away]],
+        "turned": [_told(measured(model, way, ("test",))) for way in turned],
     }
 
 
@@ -343,11 +344,10 @@ def main() -> None:
     sys.stdout.write(f"chosen on other prompts: {result['chosen_up']}; {result['chosen_ablation']}\n\n")
     one = result["upward"][0]
     sys.stdout.write(f"feature {one} fires most at the end of: {' | '.join(result['contexts'][one])}\n\n")
-    sys.stdout.write(
-        "| change | scam requests refused | look-alikes refused | rare scam requests | rare look-alikes |\n"
-    )
-    sys.stdout.write("| --- | --: | --: | --: | --: |\n")
-    sys.stdout.write("\n".join(map(told, result["judged"])) + "\n")
+    for rows_, heads in ((result["judged"], ("", "rare ")), (result["turned"], ("",))):
+        named = [f"{head}{kind}" for head in heads for kind in ("scam requests refused", "look-alikes refused")]
+        sys.stdout.write(f"| {' | '.join(['change', *named])} |\n| --- |{' --: |' * len(named)}\n")
+        sys.stdout.write("\n".join(map(told, rows_)) + "\n\n")
 
 
 if __name__ == "__main__":
