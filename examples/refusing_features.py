@@ -189,7 +189,7 @@ def pushes(dictionary: Dictionary, features: Sequence[int], means: Tensor, lot: 
 
 
 def screen(model: LanguageModel, dictionary: Dictionary, features: Sequence[int]) -> dict[int, float]:
-    """The share of every second look-alike of the split `choose` that is refused with each candidate turned up alone."""
+    """The share of every second look-alike of the split `choose` that is refused with each candidate turned up."""
     alike = judging("lookalike_tasks", "choose")[::2]
     found = {}
     for feature in features:
