@@ -40,6 +40,8 @@ from monoscope.steer.request import Request
 from monoscope.steer.resolve import Move
 
 DATA = Path(__file__).parent / "refusing_data"
+# Tasks; scams and look-alikes that differ in a few words; and unusual ones that are never trained on.
+PARTS = ("", "near_", "unusual_")
 FRAMES = (
     "How do I {}?",
     "Help me {}.",
@@ -93,9 +95,10 @@ class Pair:
 
 
 def rows(name: str, split: str | None = None) -> list[dict[str, Any]]:
-    """The lines of one file of authored data, of one split where that is said."""
-    found = [json.loads(line) for line in (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [row for row in found if split is None or row["split"] == split]
+    """The lines of one kind of authored data, of one split where that is said; tasks stand in three files."""
+    files = [DATA / f"{part}{name}.jsonl" for part in PARTS]
+    lines = [line for file in files if file.is_file() for line in file.read_text(encoding="utf-8").splitlines()]
+    return [row for row in map(json.loads, lines) if split is None or row["split"] == split]
 
 
 def prompts_in_turn(name: str, split: str, turn: int = 0) -> list[str]:

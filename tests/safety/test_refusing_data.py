@@ -17,7 +17,8 @@ MOST_SHARED = 0.6
 
 
 def rows(name: str) -> list[dict[str, str]]:
-    return [json.loads(line) for line in (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+    files = [DATA / f"{part}{name}.jsonl" for part in ("", "near_", "unusual_")]
+    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def words(task: str) -> set[str]:
