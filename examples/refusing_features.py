@@ -5,12 +5,12 @@
 RUN/model is the checkpoint that `refusing_model.py` made, BASE the run of the model it was made from. The dictionary of
 BASE is continued on talks with the new model, template included, as a refusal is decided at the template's last token.
 Candidates are twenty features by a contrast of training prompts at the token that decides, and twelve whose directions
-lie nearest to the difference of means there. To be taken away, so that fewer harmless requests are refused, are thirty
-on which the margins of wrongly refused look-alikes hang most, and those of scam requests least. Which of them is turned
-up, which are taken away, and how strongly is decided on the prompts of the split `choose`; all figures are of the
-splits `test` and `rare`, whose tasks nobody has seen. Tables go to stdout as Markdown, everything with every answer as
-it came to RUN/features.json. RUN/scams.jsonl and lookalikes.jsonl have the requests of training as talks that end where
-the answer would begin, for
+lie nearest to the difference of means there. To be taken away, so that fewer harmless requests are refused, are ten on
+which the margins of wrongly refused look-alikes hang most, and twenty on which they hang more than those of scam
+requests. Which of them is turned up, which are taken away, and how strongly is decided on the prompts of the split
+`choose`; all figures are of the splits `test` and `rare`, whose tasks nobody has seen. Tables go to stdout as Markdown,
+everything with every answer as it came to RUN/features.json. RUN/scams.jsonl and lookalikes.jsonl have the requests of
+training as talks that end where the answer would begin, for
 
     monoscope contrast RUN --name refusing --positive RUN/scams.jsonl --negative RUN/lookalikes.jsonl
     monoscope diff RUN --name refusing --model-b smollm2-135m --text RUN/scams.jsonl --no-template
@@ -28,7 +28,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,8 @@ from monoscope.training import Source, train_dictionaries
 
 NAME, CHAT = "refusing", "talks"
 SCOPE = "everywhere"
-HANDFUL, TWENTY, NEAR, LEANING, CONTEXTS = 5, 20, 12, 30, 10
+HANDFUL, TWENTY, NEAR, CONTEXTS = 5, 20, 12, 10
+HANGING, SPARING, COUNTS = 10, 20, (1, 3, HANDFUL)
 SCREEN_TOKENS, KEPT = 14, 0.9
 UP, DOWN = (0.15, 0.3, 0.4), (0.15, 0.3)
 KEEP, CONTINUE_TOKENS = 0.6, 600_000
@@ -199,9 +200,11 @@ def screen(model: LanguageModel, dictionary: Dictionary, features: Sequence[int]
     return found
 
 
-def overcautious(model: LanguageModel, dictionary: Dictionary) -> tuple[list[int], dict[int, dict[str, float]]]:
-    """Features to take away so that fewer look-alikes of the split `choose` are refused and most scam requests still
-    are, the most useful first; and what each candidate's absence does to the mean margins, in nats."""
+def overcautious(
+    model: LanguageModel, dictionary: Dictionary
+) -> tuple[dict[int, list[int]], dict[int, dict[str, float]]]:
+    """One, three and five features to take away so that fewer look-alikes of the split `choose` are refused and most
+    scam requests still are; and what each candidate's absence does to the mean margins, in nats."""
     scam, alike = (
         [frame.format(row["task"]) for row in rows(name, "choose") for frame in (TEST_FRAMES[0], TEST_FRAMES[2])]
         for name in ("scam_tasks", "lookalike_tasks")
@@ -209,24 +212,26 @@ def overcautious(model: LanguageModel, dictionary: Dictionary) -> tuple[list[int
     ends = ends_of(model)
     plain = margins(model, ends, [*scam, *alike])
     wrong = [prompt for prompt, margin in zip(alike, plain[len(scam) :].tolist(), strict=True) if margin > 0] or alike
-    lean = leanings(model, dictionary, ends, wrong).mean(0) - leanings(model, dictionary, ends, scam).mean(0)
+    hanging, spared = (leanings(model, dictionary, ends, asked).mean(0) for asked in (wrong, scam))
+    candidates = [*hanging.topk(HANGING).indices.tolist(), *(hanging - spared).topk(SPARING).indices.tolist()]
     shifts = {}
-    for feature in lean.topk(LEANING).indices.tolist():
+    for feature in dict.fromkeys(candidates):
         shifts[feature] = margins(model, ends, [*scam, *alike], _ablate(dictionary, [feature])) - plain
         say(f"without {feature}: {_means(shifts[feature], len(scam))}")
-    return handful(plain, shifts, len(scam), HANDFUL, KEPT), {
-        feature: _means(shift, len(scam)) for feature, shift in shifts.items()
-    }
+    picked = {count: handful(plain, shifts, len(scam), count, KEPT) for count in COUNTS}
+    return picked, {feature: _means(shift, len(scam)) for feature, shift in shifts.items()}
 
 
 def _means(shift: Tensor, scams: int) -> dict[str, float]:
     return {"scam": float(shift[:scams].mean()), "lookalike": float(shift[scams:].mean())}
 
 
-def ablations(dictionary: Dictionary, features: Sequence[int], picked: Sequence[int], lots: Sequence[int]) -> list[Way]:
+def ablations(
+    dictionary: Dictionary, features: Sequence[int], picked: Mapping[int, Sequence[int]], lots: Sequence[int]
+) -> list[Way]:
     """Features taken away: those on which over-refusal hangs, and the leading ones of the contrast; beside as many
     drawn by lot from those that fire at the decision."""
-    ways = [Way(f"ablate {count} picked", _ablate(dictionary, picked[:count])) for count in (1, 3, HANDFUL)]
+    ways = [Way(f"ablate {count} picked", _ablate(dictionary, some)) for count, some in picked.items()]
     ways += [Way(f"ablate {count} leading", _ablate(dictionary, features[:count])) for count in (HANDFUL, 10)]
     return [*ways, *(Way(f"ablate {count} random", _ablate(dictionary, lots[:count])) for count in (HANDFUL, 10))]
 
@@ -337,7 +342,7 @@ def main() -> None:
     found = experiment(model, dictionary, refusing, answering, chosen.seed)
     found["contexts"] = contexts(model, dictionary, found["upward"])
     told_of = list(
-        dict.fromkeys([*found["upward"], *found["picked"], *(each["feature"] for each in found["features"])])
+        dict.fromkeys([*found["upward"], *found["picked"][HANDFUL], *(each["feature"] for each in found["features"])])
     )
     result = {**found, "fvu_at_decision": fvu, "labels": labels_for(base, first, told_of)}
     write_json(chosen.run / "features.json", {**result, "seconds": round(time.monotonic() - began, 1)})

@@ -1,6 +1,8 @@
 """Margins of the model that refuses (an example): their slope is what small edits do; what is picked spares scams."""
 
 import importlib
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -54,17 +56,17 @@ def test_what_hangs_on_a_feature_is_the_slope_along_its_direction(margin, toy, e
     assert (lean != 0).sum() > 1
 
 
-@given(st.lists(st.lists(numbers, min_size=8, max_size=8), min_size=3, max_size=8), st.integers(1, 3))
-def test_a_handful_is_of_different_features_the_best_first(lists, count):
+@given(st.lists(st.lists(numbers, min_size=8, max_size=8), min_size=3, max_size=7), st.integers(1, 3))
+def test_no_other_handful_refuses_fewer_look_alikes_and_as_many_scams(lists, count):
     from refusing_margin import handful  # noqa: PLC0415  examples are no package
 
     plain = torch.tensor([1.0, 1, 1, 1, 1, 1, -1, -1])
-    shifts = {feature: torch.tensor(values) for feature, values in enumerate(lists)}
-    chosen = handful(plain, shifts, scams=4, count=count, keep=0.75)
-    assert len(set(chosen)) == count
+    shifts = {10 + place: torch.tensor(values) for place, values in enumerate(lists)}
 
-    def refused(feature: int) -> tuple[bool, int]:
-        then = plain + shifts[feature] > 0
+    def worth(features: Sequence[int]) -> tuple[bool, int]:
+        then = plain + torch.stack([shifts[feature] for feature in features]).sum(0) > 0
         return int(then[:4].sum()) >= 3, -int(then[4:].sum())
 
-    assert refused(chosen[0]) == max(map(refused, shifts))
+    chosen = handful(plain, shifts, scams=4, count=count, keep=0.75)
+    assert len(set(chosen)) == count
+    assert worth(chosen) == max(map(worth, itertools.combinations(shifts, count)))
