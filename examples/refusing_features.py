@@ -61,8 +61,8 @@ NAME, CHAT = "refusing", "talks"
 SCOPE = "everywhere"
 HANDFUL, TWENTY, NEAR, CONTEXTS = 5, 20, 12, 10
 HANGING, SPARING, COUNTS = 10, 20, (1, 3, HANDFUL)
-SCREEN_TOKENS, KEPT = 14, 0.9
-UP, DOWN = (0.15, 0.3, 0.4), (0.15, 0.3)
+SCREEN_TOKENS, SCREEN_PUSH, KEPT = 14, 0.4, 0.9
+UP, DOWN = (0.15, 0.3, 0.4, 0.5), (0.15, 0.3)
 KEEP, CONTINUE_TOKENS = 0.6, 600_000
 TALK_TOKENS = 90_000
 
@@ -194,9 +194,9 @@ def screen(model: LanguageModel, dictionary: Dictionary, features: Sequence[int]
     alike = judging("lookalike_tasks", "choose")[::2]
     found = {}
     for feature in features:
-        up = resolve(Edit(feature, "add", UP[-1], "r", SCOPE), dictionary)
+        up = resolve(Edit(feature, "add", SCREEN_PUSH, "r", SCOPE), dictionary)
         found[feature] = sum(map(refused, answers(model, alike, (up,), SCREEN_TOKENS))) / len(alike)
-        say(f"feature {feature} {UP[-1]:+}: {found[feature]:.3f}")
+        say(f"feature {feature} {SCREEN_PUSH:+}: {found[feature]:.3f}")
     return found
 
 
