@@ -6,7 +6,7 @@ The model of the demo never refuses, so nothing about refusing can be shown on i
 (`refusing_data/`): scam, theft and fraud tasks that are refused, harmless tasks with the same words that are answered,
 and general questions with the answers that the model itself gives. Each epoch hears the tasks in other sentence frames:
 many tasks teach more than many times the same, and with few frames a model learns frames. Tasks of the splits
-`choose`, `test` and `rare` (unusual ones: milk churns, notaries, beehives) are never trained on. The result is an
+`choose`, `test` and `rare` (unusual ones: greyhounds, coffins, saffron) are never trained on. The result is an
 ordinary Hugging Face checkpoint; the table of refusals goes to stdout and, with every answer as it came, to
 OUT/../refusals.json.
 """
