@@ -15,7 +15,7 @@ from torch import Tensor
 
 from monoscope.dictionary.base import Dictionary
 from monoscope.effect.passes import Row, batches, logits_under
-from monoscope.model.chat import render_chat
+from monoscope.model.chat import Rendered, render_chat
 from monoscope.model.sinks import keep_mask
 from monoscope.model.transformer import LanguageModel
 from monoscope.steer.resolve import Move
@@ -58,7 +58,7 @@ def margins(
     return found
 
 
-def _rendered(model: LanguageModel, prompt: str):  # noqa: ANN202  a Rendered of the package's
+def _rendered(model: LanguageModel, prompt: str) -> Rendered:
     return render_chat(model, [{"role": "user", "content": prompt}], reply_follows=True)
 
 

@@ -57,9 +57,7 @@ def test_what_hangs_on_a_feature_is_the_slope_along_its_direction(margin, toy, e
 
 
 @given(st.lists(st.lists(numbers, min_size=8, max_size=8), min_size=3, max_size=7), st.integers(1, 3))
-def test_no_other_handful_refuses_fewer_look_alikes_and_as_many_scams(lists, count):
-    from refusing_margin import handful  # noqa: PLC0415  examples are no package
-
+def test_no_other_handful_refuses_fewer_look_alikes_and_as_many_scams(margin, lists, count):
     plain = torch.tensor([1.0, 1, 1, 1, 1, 1, -1, -1])
     shifts = {10 + place: torch.tensor(values) for place, values in enumerate(lists)}
 
@@ -67,6 +65,6 @@ def test_no_other_handful_refuses_fewer_look_alikes_and_as_many_scams(lists, cou
         then = plain + torch.stack([shifts[feature] for feature in features]).sum(0) > 0
         return int(then[:4].sum()) >= 3, -int(then[4:].sum())
 
-    chosen = handful(plain, shifts, scams=4, count=count, keep=0.75)
+    chosen = margin.handful(plain, shifts, scams=4, count=count, keep=0.75)
     assert len(set(chosen)) == count
     assert worth(chosen) == max(map(worth, itertools.combinations(shifts, count)))
