@@ -204,7 +204,8 @@ def overcautious(
     model: LanguageModel, dictionary: Dictionary
 ) -> tuple[dict[int, list[int]], dict[int, dict[str, float]]]:
     """One, three and five features to take away so that fewer look-alikes of the split `choose` are refused and most
-    scam requests still are; and what each candidate's absence does to the mean margins, in nats."""
+    scam requests still are; and what each candidate's absence does to the mean margins, in nats. Each task is asked in
+    a frame of the training and in one that was never trained on."""
     scam, alike = (
         [frame.format(row["task"]) for row in rows(name, "choose") for frame in (TEST_FRAMES[0], TEST_FRAMES[2])]
         for name in ("scam_tasks", "lookalike_tasks")
